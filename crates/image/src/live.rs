@@ -1,0 +1,180 @@
+//! Memory of a live process: `process_vm_readv`, else `/proc/PID/mem`.
+//!
+//! Owns the system call and the fall-back (a seccomp filter may forbid the call and allow the file).
+//! Neither stops the process.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use crate::memory::{Memory, ReadError};
+
+/// The kernel takes at most this many pieces in one call (`UIO_MAXIOV`).
+const MOST_PIECES: usize = 1024;
+
+/// Memory of the live process `pid`.
+#[derive(Debug)]
+pub struct LiveMemory {
+    pid: i32,
+    /// Opened when `process_vm_readv` is refused; from then on used instead of it.
+    file: OnceLock<Option<File>>,
+}
+
+impl LiveMemory {
+    /// Memory of `pid`. Whether it may be read shows at the first read.
+    pub fn new(pid: i32) -> Self {
+        LiveMemory { pid, file: OnceLock::new() }
+    }
+
+    /// One `process_vm_readv`: the bytes transferred, which end at the first piece that failed.
+    fn call(&self, remote: &[libc::iovec], into: &mut [u8]) -> io::Result<usize> {
+        let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+        // SAFETY: `local` describes exactly the exclusively borrowed `into`, into which the kernel
+        // writes at most `iov_len` bytes. `remote` holds addresses of another process, which the
+        // kernel validates; its count is that of the slice.
+        let n = unsafe {
+            libc::process_vm_readv(self.pid, &local, 1, remote.as_ptr(), remote.len() as u64, 0)
+        };
+        if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
+    }
+
+    fn fallback(&self) -> Option<&File> {
+        self.file.get_or_init(|| File::open(format!("/proc/{}/mem", self.pid)).ok()).as_ref()
+    }
+
+    fn error(&self, address: u64, e: &io::Error) -> ReadError {
+        match e.raw_os_error() {
+            Some(libc::EFAULT | libc::EIO) => ReadError::Unmapped(address),
+            Some(libc::ESRCH) => ReadError::Gone,
+            Some(libc::EPERM | libc::EACCES) => ReadError::Denied,
+            errno => ReadError::Os { address, errno: errno.unwrap_or(0) },
+        }
+    }
+}
+
+impl Memory for LiveMemory {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let length = into.len();
+        match self.read_scattered(&[(address, length)], into)?.is_empty() {
+            true => Ok(()),
+            false => Err(ReadError::Unmapped(address)),
+        }
+    }
+
+    fn read_scattered(
+        &self,
+        ranges: &[(u64, usize)],
+        into: &mut [u8],
+    ) -> Result<Vec<usize>, ReadError> {
+        assert_eq!(into.len(), ranges.iter().map(|r| r.1).sum::<usize>(), "buffer and ranges");
+        let mut failed = Vec::new();
+        let mut pieces = Vec::with_capacity(ranges.len().min(MOST_PIECES));
+        let (mut next, mut at) = (0, 0);
+        while next < ranges.len() {
+            let batch = &ranges[next..ranges.len().min(next + MOST_PIECES)];
+            let bytes: usize = batch.iter().map(|r| r.1).sum();
+            let part = &mut into[at..at + bytes];
+            if let Some(Some(file)) = self.file.get() {
+                read_file(file, batch, part, next, &mut failed)?;
+                (next, at) = (next + batch.len(), at + bytes);
+                continue;
+            }
+            pieces.clear();
+            pieces.extend(batch.iter().map(|(a, n)| libc::iovec {
+                iov_base: *a as usize as *mut libc::c_void,
+                iov_len: *n,
+            }));
+            let mut got = match self.call(&pieces, part) {
+                Ok(n) => n,
+                Err(e) => match e.raw_os_error() {
+                    Some(libc::EFAULT) => 0,
+                    Some(libc::EPERM | libc::EACCES | libc::ENOSYS)
+                        if self.fallback().is_some() =>
+                    {
+                        continue;
+                    }
+                    Some(libc::ENOSYS) => return Err(ReadError::Denied),
+                    _ => return Err(self.error(batch[0].0, &e)),
+                },
+            };
+            // Count the whole pieces; the one after them failed, the next call begins behind it.
+            for (_, length) in batch {
+                if got >= *length {
+                    got -= length;
+                    (next, at) = (next + 1, at + length);
+                } else {
+                    into[at..at + length].fill(0);
+                    failed.push(next);
+                    (next, at) = (next + 1, at + length);
+                    break;
+                }
+            }
+        }
+        Ok(failed)
+    }
+}
+
+fn read_file(
+    file: &File,
+    batch: &[(u64, usize)],
+    mut part: &mut [u8],
+    first: usize,
+    failed: &mut Vec<usize>,
+) -> Result<(), ReadError> {
+    for (i, (address, length)) in batch.iter().enumerate() {
+        let (piece, rest) = part.split_at_mut(*length);
+        match file.read_exact_at(piece, *address) {
+            Ok(()) => {}
+            // An ended process's memory file is empty.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(ReadError::Gone),
+            Err(_) => {
+                piece.fill(0);
+                failed.push(first + i);
+            }
+        }
+        part = rest;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_memory_is_read_and_bad_addresses_are_told_apart() {
+        let planted: Vec<u8> = (0..=255).collect();
+        let at = planted.as_ptr() as u64;
+        let me = LiveMemory::new(std::process::id() as i32);
+        let mut got = vec![7; 96];
+        let failed = me.read_scattered(&[(at, 32), (16, 32), (at + 200, 32)], &mut got).unwrap();
+        assert_eq!(failed, [1]);
+        assert_eq!(got[..32], planted[..32]);
+        assert_eq!(got[32..64], [0; 32]);
+        assert_eq!(got[64..], planted[200..232]);
+        assert_eq!(me.read(16, &mut [0; 8]), Err(ReadError::Unmapped(16)));
+    }
+
+    #[test]
+    fn the_memory_file_gives_the_same() {
+        let planted: Vec<u8> = (0..=255).collect();
+        let at = planted.as_ptr() as u64;
+        let me = LiveMemory::new(std::process::id() as i32);
+        assert!(me.fallback().is_some());
+        let mut got = vec![7; 64];
+        assert_eq!(me.read_scattered(&[(at, 32), (16, 32)], &mut got).unwrap(), [1]);
+        assert_eq!((&got[..32], &got[32..]), (&planted[..32], &[0; 32][..]));
+    }
+
+    #[test]
+    fn more_pieces_than_one_call_takes_are_read() {
+        let planted: Vec<u8> = (0..4096).map(|i| (i / 2) as u8).collect();
+        let at = planted.as_ptr() as u64;
+        let ranges: Vec<_> = (0..2048).map(|i| (at + 2 * i, 2)).collect();
+        let mut got = vec![0; 4096];
+        let me = LiveMemory::new(std::process::id() as i32);
+        assert!(me.read_scattered(&ranges, &mut got).unwrap().is_empty());
+        assert_eq!(got, planted);
+    }
+}
