@@ -1,0 +1,7 @@
+"""An interpreter that has done nothing but start."""
+
+import sys
+
+import serve
+
+serve.serve()

@@ -1,0 +1,35 @@
+//! The project's chores, run as `cargo xtask CHORE`: a table of contents; each chore has its file.
+
+mod interpreters;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+  interpreters          bring the interpreters that the tests need into .cache/interpreters
+  interpreters --list   print each interpreter's name, patch level, source and path
+  tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args[..] {
+        ["interpreters"] => interpreters::bring(),
+        ["interpreters", "--list"] => interpreters::list(),
+        ["tidy"] => tidy::check(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
