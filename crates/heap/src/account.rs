@@ -49,10 +49,17 @@ impl Account {
         self.free_spans + self.holes + self.pinned_free
     }
 
-    /// Adds another account term by term. A `rounding` known on one side only is not known.
+    /// Adds another account term by term. A `rounding` known on one side only is not known of the
+    /// sum, whose `live` then contains it.
     pub fn add(&mut self, other: &Account) {
-        self.rounding = self.rounding.zip(other.rounding).map(|(a, b)| a + b);
         self.live += other.live;
+        match (self.rounding, other.rounding) {
+            (Some(a), Some(b)) => self.rounding = Some(a + b),
+            (a, b) => {
+                self.live += a.unwrap_or(0) + b.unwrap_or(0);
+                self.rounding = None;
+            }
+        }
         self.metadata += other.metadata;
         self.virgin += other.virgin;
         self.free_spans += other.free_spans;
@@ -88,6 +95,6 @@ mod tests {
         let mut a = Account { live: 8, rounding: Some(2), ..Default::default() };
         a.add(&Account { live: 5, pinned_free: 1, ..Default::default() });
         assert_eq!(a.rounding, None);
-        assert_eq!((a.live, a.total(), a.external()), (13, 14, 1));
+        assert_eq!((a.live, a.total(), a.external()), (15, 16, 1));
     }
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::SizeClass;
 
-
 /// One request size and the share of free bytes that is of no use to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RequestFit {

@@ -38,7 +38,9 @@ pub enum Error {
     #[error("this is not a .pdsnap file: it does not begin with its magic bytes")]
     NotPdsnap,
     /// A newer version wrote it.
-    #[error("the file has format version {found}, written by a newer pydefrag; this one reads up to {VERSION}")]
+    #[error(
+        "the file has format version {found}, written by a newer pydefrag; this one reads up to {VERSION}"
+    )]
     Newer {
         /// The file's version.
         found: u32,

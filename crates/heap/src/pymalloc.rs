@@ -53,6 +53,8 @@ pub struct Pymalloc {
     pub interpreters: Vec<InterpreterHeap>,
     /// Longest stretch of resident free bytes with no live block or header of a pool in use inside.
     pub largest_free_run: u64,
+    /// Free bytes of pools in use, of free and of uncarved pools, resident or not: what `fit` is of.
+    pub free_bytes: u64,
     /// Per request size: which share of the free bytes cannot serve it.
     pub fit: Vec<RequestFit>,
 }
@@ -68,7 +70,8 @@ impl SizeClass {
     pub fn packed_bytes(&self, pool_size: u64, header: u64) -> u64 {
         let per_pool = Self::blocks_per_pool(self.size, pool_size, header);
         let (full, rest) = (self.used_blocks / per_pool, self.used_blocks % per_pool);
-        let last = if rest == 0 { 0 } else { (header + rest * self.size).next_multiple_of(OS_PAGE) };
+        let last =
+            if rest == 0 { 0 } else { (header + rest * self.size).next_multiple_of(OS_PAGE) };
         let whole = (header + per_pool * self.size).next_multiple_of(OS_PAGE).min(pool_size);
         full * whole + last
     }
@@ -87,7 +90,7 @@ pub(crate) fn merge_classes<'a>(all: impl Iterator<Item = &'a SizeClass>) -> Vec
 }
 
 impl Pymalloc {
-    /// Sums the interpreters' heaps. `largest_free_run` and `fit` are the walker's to fill.
+    /// Sums the interpreters' heaps. `largest_free_run`, `free_bytes` and `fit` are the walker's to fill.
     pub fn of(arena_size: u64, pool_size: u64, interpreters: Vec<InterpreterHeap>) -> Self {
         Pymalloc {
             arena_size,
@@ -98,6 +101,7 @@ impl Pymalloc {
             classes: merge_classes(interpreters.iter().flat_map(|i| &i.classes)),
             interpreters,
             largest_free_run: 0,
+            free_bytes: 0,
             fit: Vec::new(),
         }
     }

@@ -197,10 +197,7 @@ mod tests {
         let of = Denial::from_facts;
         assert_eq!(of(Facts { their_uid: 7, proc_owner: 7, ..user }), Denial::OtherUser { uid: 7 });
         assert_eq!(of(Facts { proc_owner: 0, ..user }), Denial::NonDumpable);
-        assert_eq!(
-            of(Facts { ptrace_scope: Some(1), ..user }),
-            Denial::PtraceScope { scope: 1 }
-        );
+        assert_eq!(of(Facts { ptrace_scope: Some(1), ..user }), Denial::PtraceScope { scope: 1 });
         assert_eq!(
             of(Facts { ptrace_scope: Some(3), we_may_trace: true, ..user }),
             Denial::PtraceScope { scope: 3 }
@@ -208,7 +205,10 @@ mod tests {
         assert_eq!(of(Facts { ptrace_scope: Some(0), ..user }), Denial::Unknown);
         assert_eq!(of(Facts { seccomp: true, ..user }), Denial::Seccomp);
         assert_eq!(of(Facts::default()), Denial::Container);
-        assert_eq!(of(Facts { seccomp: true, only_memory: true, ..Facts::default() }), Denial::Seccomp);
+        assert_eq!(
+            of(Facts { seccomp: true, only_memory: true, ..Facts::default() }),
+            Denial::Seccomp
+        );
         assert_eq!(of(Facts { we_may_trace: true, ..Facts::default() }), Denial::Unknown);
     }
 

@@ -55,10 +55,11 @@ impl Image {
             return Err(LookError::Kernel(pid, facts.name.clone()).into());
         }
         let smaps = File::open(format!("/proc/{pid}/smaps")).map_err(|e| look(pid, e))?;
-        let mappings = parse_smaps(BufReader::with_capacity(256 << 10, smaps)).map_err(|e| match e {
-            ParseError::Read(e) => OpenError::Look(look(pid, e)),
-            source => OpenError::Smaps { pid, source },
-        })?;
+        let mappings =
+            parse_smaps(BufReader::with_capacity(256 << 10, smaps)).map_err(|e| match e {
+                ParseError::Read(e) => OpenError::Look(look(pid, e)),
+                source => OpenError::Smaps { pid, source },
+            })?;
         if mappings.is_empty() {
             return Err(LookError::Ended(pid).into());
         }
@@ -144,9 +145,7 @@ impl Image {
 
 fn look(pid: i32, e: std::io::Error) -> LookError {
     match e.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            LookError::Denied { pid, denial: diagnose(pid, false) }
-        }
+        Some(libc::EPERM | libc::EACCES) => LookError::Denied { pid, denial: diagnose(pid, false) },
         Some(libc::ESRCH | libc::ENOENT) => LookError::Ended(pid),
         _ => LookError::Io { pid, source: e },
     }

@@ -163,7 +163,15 @@ fn header(line: &[u8], previous_name: Option<&Arc<Path>>) -> Option<Mapping> {
         Some(p) if p.as_os_str().as_bytes() == n => Arc::clone(p),
         _ => Arc::from(PathBuf::from(std::ffi::OsStr::from_bytes(n))),
     });
-    (start < end).then_some(Mapping { start, end, permissions, offset, inode, name, ..Default::default() })
+    (start < end).then_some(Mapping {
+        start,
+        end,
+        permissions,
+        offset,
+        inode,
+        name,
+        ..Default::default()
+    })
 }
 
 fn field(m: &mut Mapping, line: &[u8]) -> Option<()> {

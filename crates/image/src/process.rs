@@ -88,7 +88,8 @@ pub struct ProcessList;
 impl ProcessList {
     /// Facts about all processes; those that end meanwhile are left out.
     pub fn all() -> std::io::Result<Vec<ProcessFacts>> {
-        let all = procfs::process::all_processes().map_err(|e| std::io::Error::other(e.to_string()))?;
+        let all =
+            procfs::process::all_processes().map_err(|e| std::io::Error::other(e.to_string()))?;
         Ok(all.flatten().filter_map(|p| ProcessFacts::read(&p).ok()).collect())
     }
 }

@@ -135,8 +135,10 @@ impl Residency {
     /// Appends a run, merging it with the last one when they are neighbours and alike.
     fn push(&mut self, run: PageRun) {
         match self.runs.last_mut() {
-            Some(l) if l.end == run.start && (PageRun { start: l.start, end: run.end, ..run })
-                == (PageRun { end: run.end, ..*l }) =>
+            Some(l)
+                if l.end == run.start
+                    && (PageRun { start: l.start, end: run.end, ..run })
+                        == (PageRun { end: run.end, ..*l }) =>
             {
                 l.end = run.end;
             }
@@ -318,13 +320,8 @@ mod tests {
     fn written_pages_are_resident_and_the_zero_page_is_not_by_both_ways() {
         let (start, end) = planted();
         let smaps = std::io::BufReader::new(File::open("/proc/self/smaps").unwrap());
-        let mapping = Mapping {
-            start,
-            end,
-            rss: 2 * OS_PAGE,
-            anonymous: 2 * OS_PAGE,
-            ..Default::default()
-        };
+        let mapping =
+            Mapping { start, end, rss: 2 * OS_PAGE, anonymous: 2 * OS_PAGE, ..Default::default() };
         assert!(parse_smaps(smaps).unwrap().iter().any(|m| m.contains(start)));
         let file = File::open("/proc/self/pagemap").unwrap();
         let ways = [
@@ -334,7 +331,8 @@ mod tests {
         for r in ways {
             let got = r.tally(start, end);
             assert_eq!(got, Tally { resident: 2 * OS_PAGE, ..Default::default() });
-            let runs: Vec<_> = r.runs_in(start, start + 2 * OS_PAGE).map(|r| (r.start, r.end)).collect();
+            let runs: Vec<_> =
+                r.runs_in(start, start + 2 * OS_PAGE).map(|r| (r.start, r.end)).collect();
             assert_eq!(runs, [(start + OS_PAGE, start + 2 * OS_PAGE)]);
             assert!(r.run_at(start).is_none() && r.run_at(start + OS_PAGE).is_some());
         }
@@ -358,7 +356,8 @@ mod tests {
         assert!(child > 0);
         // SAFETY: our own mapping, made above; writing copies the page for us.
         unsafe { (start as *mut u8).add(4096).write_volatile(2) };
-        let m = Mapping { start, end, rss: 8192, shared: 4096, anonymous: 8192, ..Default::default() };
+        let m =
+            Mapping { start, end, rss: 8192, shared: 4096, anonymous: 8192, ..Default::default() };
         let r = Residency::of(std::process::id() as i32, &[m]).unwrap();
         let got = r.tally(start, end);
         // SAFETY: kills and reaps the child made above.

@@ -16,9 +16,8 @@ fn robust_list_head(tid: i32) -> Option<u64> {
     let mut length = 0usize;
     // SAFETY: the call writes one pointer and one size to the two exclusively borrowed variables,
     // which have those sizes on x86-64.
-    let result = unsafe {
-        libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut length)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut length) };
     (result == 0 && head != 0).then_some(head)
 }
 

@@ -39,7 +39,8 @@ impl Version {
     /// The only trace of the version in memory before 3.11. `bytes` is the interpreter's data.
     pub fn find_in(bytes: &[u8]) -> Option<Version> {
         let starts = |at: &usize| {
-            matches!(bytes.get(*at..at + 2), Some(b"2." | b"3.")) && (*at == 0 || bytes[at - 1] == 0)
+            matches!(bytes.get(*at..at + 2), Some(b"2." | b"3."))
+                && (*at == 0 || bytes[at - 1] == 0)
         };
         (0..bytes.len()).filter(starts).find_map(|at| {
             let text = &bytes[at..bytes.len().min(at + 24)];

@@ -126,7 +126,9 @@ mod tests {
     fn heaps_of_thread_arenas_are_recognised() {
         let at = 0x7f12_0000_0000;
         assert!(heap_info(&words(&[at + 48, 0, 0x21000, 0x21000]), at).is_some());
-        assert!(heap_info(&words(&[at - HEAP_MAX + 32, at - HEAP_MAX, 0x21000, 0x42000]), at).is_some());
+        assert!(
+            heap_info(&words(&[at - HEAP_MAX + 32, at - HEAP_MAX, 0x21000, 0x42000]), at).is_some()
+        );
         assert!(heap_info(&words(&[at + 40, 0, 0x21000, 0x21000]), at).is_none());
         assert!(heap_info(&words(&[at + 48, 0, 0x42000, 0x21000]), at).is_none());
         assert!(heap_info(&words(&[at + 48, 0, 0x21000, 0x21000]), at + 4096).is_none());

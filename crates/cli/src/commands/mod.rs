@@ -1,0 +1,5 @@
+//! The verbs, one file each.
+
+pub(crate) mod ps;
+pub(crate) mod report;
+pub(crate) mod snapshot;

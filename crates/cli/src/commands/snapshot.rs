@@ -1,0 +1,20 @@
+//! `pydefrag snapshot PID`: the account of one process, shown or kept.
+
+use pydefrag_heap::pdsnap;
+use pydefrag_report::{json, text};
+
+use crate::args::Snapshot;
+use crate::look::look;
+use crate::output;
+
+pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
+    let looked = look(args.pid)?;
+    if let Some(path) = &args.output {
+        output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;
+        eprintln!("kept in {}", path.display());
+    }
+    output::print(&match args.json {
+        true => json::render(&looked.snapshot),
+        false => text::render(&looked.snapshot, output::style()),
+    })
+}

@@ -1,0 +1,41 @@
+//! How failures are told: one sentence, and a `hint:` line with the command that helps.
+
+use std::fmt;
+
+/// A failure with a hint.
+#[derive(Debug)]
+pub(crate) struct Hinted {
+    sentence: String,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// An error that says `sentence` and hints at `hint`.
+pub(crate) fn hinted(sentence: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { sentence: sentence.to_string(), hint: hint.into() }.into()
+}
+
+/// Prints a failure on stderr.
+pub(crate) fn tell(e: &anyhow::Error) {
+    eprintln!("pydefrag: {}", escaped(&format!("{e:#}")));
+    if let Some(h) = e.chain().find_map(|c| c.downcast_ref::<Hinted>()) {
+        eprintln!("hint: {}", escaped(&h.hint));
+    }
+}
+
+/// Paths and command lines may hold anything; a terminal shall not obey them.
+fn escaped(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}

@@ -1,0 +1,47 @@
+//! The command line of pydefrag: one file per verb under `commands`.
+//!
+//! Owns arguments, exit codes, where output goes and how errors are told. Does not own any logic that
+//! another crate should: a verb opens, walks and renders by calling them.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a guard's limit was exceeded (not yet used).
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod failure;
+mod look;
+mod output;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+/// Runs the command line and returns the process's exit code.
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(e) => {
+            // clap prints help and version on stdout with code 0, errors on stderr with code 2.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code() as u8);
+        }
+    };
+    let result = match &args.command {
+        Command::Ps(ps) => commands::ps::run(ps),
+        Command::Snapshot(snapshot) => commands::snapshot::run(snapshot),
+        Command::Report(report) => commands::report::run(report),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output went away, as `head` does: nothing is wrong.
+        Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            failure::tell(&e);
+            ExitCode::FAILURE
+        }
+    }
+}

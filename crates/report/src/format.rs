@@ -1,0 +1,127 @@
+//! Numbers as text: sizes, percentages, points in time.
+//!
+//! Owns rounding. Sizes are MiB with one decimal until they get too long to line up, and then the
+//! next unit that is short enough.
+
+/// Sizes of this many columns still line up: `99999.9`.
+const LONGEST: f64 = 99_999.95;
+
+/// A unit of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unit {
+    shift: u32,
+    /// Its name.
+    pub(crate) name: &'static str,
+}
+
+impl Unit {
+    /// All of them, smallest first; the last one holds any 64-bit number.
+    const ALL: [Unit; 5] = [
+        Unit { shift: 20, name: "MiB" },
+        Unit { shift: 30, name: "GiB" },
+        Unit { shift: 40, name: "TiB" },
+        Unit { shift: 50, name: "PiB" },
+        Unit { shift: 60, name: "EiB" },
+    ];
+
+    /// The last of them.
+    pub(crate) const LARGEST: Unit = Self::ALL[4];
+
+    /// The units in which `largest` lines up, smallest first.
+    pub(crate) fn from(largest: u64) -> impl Iterator<Item = Unit> {
+        Self::ALL.into_iter().filter(move |u| u.value(largest) < LONGEST)
+    }
+
+    fn value(self, bytes: u64) -> f64 {
+        bytes as f64 / (1u64 << self.shift) as f64
+    }
+
+    /// The number alone, with one decimal.
+    pub(crate) fn number(self, bytes: u64) -> String {
+        decimal(self.value(bytes))
+    }
+}
+
+/// One decimal; what is not nothing does not read as nothing.
+fn decimal(value: f64) -> String {
+    if value > 0.0 && value < 0.05 { "<0.1".into() } else { format!("{value:.1}") }
+}
+
+/// A size with its unit.
+pub(crate) fn size(bytes: u64) -> String {
+    let unit = Unit::from(bytes).next().unwrap_or(Unit::LARGEST);
+    format!("{} {}", unit.number(bytes), unit.name)
+}
+
+/// `part` of `whole` in percent with one decimal, without the sign; blank where there is no whole.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 { String::new() } else { percent(100.0 * part as f64 / whole as f64) }
+}
+
+/// A percentage with one decimal, without the sign.
+pub(crate) fn percent(value: f64) -> String {
+    // Only damaged input is outside; it must not widen a column.
+    if value.is_finite() { decimal(value.clamp(0.0, 999.9)) } else { "?".into() }
+}
+
+/// `1 arena`, `2 arenas`.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Seconds since the Unix epoch as a date and time in UTC; `None` outside the years 1970 to 9999.
+pub(crate) fn utc(seconds: f64) -> Option<String> {
+    if !(0.0..253_402_300_800.0).contains(&seconds) {
+        return None;
+    }
+    let s = seconds as u64;
+    // Days since 0000-03-01, so that a leap day ends its year (Howard Hinnant's civil_from_days).
+    let z = s / 86400 + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (h, m, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
+    Some(format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02} UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_mib_until_they_get_too_long() {
+        assert_eq!(size(0), "0.0 MiB");
+        assert_eq!(size(4096), "<0.1 MiB");
+        assert_eq!(size(1536 * 1024), "1.5 MiB");
+        assert_eq!(size(99_999 << 20), "99999.0 MiB");
+        assert_eq!(size(100_000 << 20), "97.7 GiB");
+        assert_eq!(size(3 << 40), "3072.0 GiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        for shift in 0..64 {
+            assert!(size(u64::MAX >> shift).len() <= 11);
+        }
+    }
+
+    #[test]
+    fn odd_percentages_keep_short() {
+        assert_eq!(share(1, 0), "");
+        assert_eq!(share(1, 3), "33.3");
+        assert_eq!(percent(f64::NAN), "?");
+        assert_eq!(percent(1e300), "999.9");
+        assert_eq!(percent(-1.0), "0.0");
+    }
+
+    #[test]
+    fn dates_are_the_calendars() {
+        assert_eq!(utc(0.0).unwrap(), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_400.5).unwrap(), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_735_689_599.0).unwrap(), "2024-12-31 23:59:59 UTC");
+        assert_eq!(utc(253_402_300_799.0).unwrap(), "9999-12-31 23:59:59 UTC");
+        assert_eq!((utc(-1.0), utc(f64::NAN), utc(1e18)), (None, None, None));
+    }
+}

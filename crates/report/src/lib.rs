@@ -1,0 +1,34 @@
+//! Reports: what was found, as text for a person and as JSON for a program.
+//!
+//! Owns wording, layout and colours. Never reads a process and never judges: every number comes
+//! from [`pydefrag_heap`], in bytes, and is only rounded and arranged here.
+//!
+//! # Entry points
+//!
+//! [`text::render`] and [`json::render`] show a snapshot; [`ps::render`] and [`ps::render_json`]
+//! the table of Python processes. All return a whole report that ends in a newline.
+//!
+//! # Design constraints
+//!
+//! Text is laid out for a constant width ([`text::WIDTH`], [`ps::WIDTH`]) and one screen, whatever
+//! the snapshot holds. Colour repeats what glyphs and words already say: without it the layout is
+//! the same. Whatever a process can choose itself (its argv, its file names) is escaped before it
+//! reaches a terminal.
+
+#![forbid(unsafe_code)]
+
+mod account;
+mod bar;
+mod findings;
+mod format;
+pub mod json;
+mod ladder;
+pub mod ps;
+#[cfg(test)]
+mod sample;
+mod style;
+mod table;
+pub mod text;
+mod words;
+
+pub use style::Style;

@@ -1,0 +1,398 @@
+//! Where an interpreter's pymalloc keeps its arenas.
+//!
+//! Owns the search: offsets of the version first, each confirmed by the `usedpools` pattern, then the
+//! structural search that needs no offset. 3.8-3.11 have one set of static variables, later versions
+//! one `_obmalloc_state` per interpreter with its own, others point to the main one's.
+
+use pydefrag_heap::OS_PAGE;
+use pydefrag_image::{Image, ReadError};
+use pydefrag_layout::cpython::Obmalloc;
+use pydefrag_layout::pymalloc::{
+    self, ARENA_OBJECT, Arena, ArenaEntry, Geometry, POOL_HEADER, STATE_ARENAS, STATE_MAXARENAS,
+    USEDPOOLS_WORDS,
+};
+use pydefrag_layout::word::u64_at;
+
+use crate::runtime::{Refusal, Runtime, data_of, words_of};
+
+/// An arena and where it is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedArena {
+    /// The arena.
+    pub arena: Arena,
+    /// Address of its `arena_object`, to look again whether it is still there.
+    pub object: u64,
+}
+
+/// pymalloc of one interpreter.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The interpreter's id; 0 where all share one.
+    pub interpreter: i64,
+    /// Sizes.
+    pub geometry: Geometry,
+    /// Its arenas, in order of address.
+    pub arenas: Vec<ListedArena>,
+}
+
+/// A process's pymalloc states and how many interpreters it has.
+#[derive(Debug, Clone)]
+pub struct States {
+    /// One per interpreter that has arenas of its own, the main one first.
+    pub states: Vec<State>,
+    /// Interpreters in the process, where they can be counted.
+    pub interpreters: Option<u64>,
+}
+
+/// More arenas (1 TiB) or interpreters than any process has: a broken list.
+const MOST_ARENAS: u64 = 1 << 20;
+const MOST_INTERPRETERS: usize = 1 << 12;
+/// How often a list is read again while it changes under us.
+const TRIES: usize = 20;
+
+/// Finds the pymalloc states of all interpreters. A free-threaded build has none with arenas.
+pub fn states(image: &Image, runtime: &Runtime) -> Result<States, Refusal> {
+    let mut why = String::new();
+    for _ in 0..TRIES {
+        for geometry in runtime.layout.geometries {
+            match (Search { image, runtime, geometry: *geometry }).run() {
+                Ok(states) => return Ok(states),
+                Err(Miss::Read(source @ (ReadError::Denied | ReadError::Gone))) => {
+                    return Err(Refusal::Read { pid: image.pid, source });
+                }
+                Err(Miss::Read(e)) => why = e.to_string(),
+                Err(Miss::Invalid(what)) => why = what,
+            }
+        }
+    }
+    Err(Refusal::NotUnderstood { pid: image.pid, version: runtime.version, why })
+}
+
+/// Why a search failed: worth another try on a process that runs on.
+enum Miss {
+    Read(ReadError),
+    Invalid(String),
+}
+
+impl From<ReadError> for Miss {
+    fn from(e: ReadError) -> Self {
+        Miss::Read(e)
+    }
+}
+
+struct Search<'a> {
+    image: &'a Image,
+    runtime: &'a Runtime,
+    geometry: Geometry,
+}
+
+impl Search<'_> {
+    fn run(&self) -> Result<States, Miss> {
+        match self.runtime.layout.obmalloc {
+            Obmalloc::Static => {
+                let arenas = self.static_arenas()?;
+                let state = State { interpreter: 0, geometry: self.geometry, arenas };
+                Ok(States { states: vec![state], interpreters: None })
+            }
+            Obmalloc::Inline(_) | Obmalloc::Pointer(_) => self.per_interpreter(),
+        }
+    }
+
+    fn per_interpreter(&self) -> Result<States, Miss> {
+        let layout = self.runtime.layout;
+        let offsets = self.runtime.debug_offsets;
+        let (head, next, id) = match offsets {
+            Some(d) => (d.interpreters_head, d.interp_next, d.interp_id),
+            None => (layout.interpreters_head, layout.interp_next, layout.interp_id),
+        };
+        let runtime = self.runtime.address.unwrap_or(0);
+        let mut interpreter = self.image.word(runtime + head)?;
+        let mut seen = Vec::new();
+        let mut states: Vec<(u64, State)> = Vec::new();
+        while interpreter != 0 {
+            if seen.len() >= MOST_INTERPRETERS || seen.contains(&interpreter) {
+                return Err(Miss::Invalid(format!(
+                    "the list of interpreters at {:#x} does not end",
+                    runtime + head
+                )));
+            }
+            seen.push(interpreter);
+            let number = self.image.word(interpreter + id)? as i64;
+            if let Some(at) = self.state_of(interpreter)?
+                && !states.iter().any(|(known, _)| *known == at)
+            {
+                let arenas = self.listed(at)?;
+                let state = State { interpreter: number, geometry: self.geometry, arenas };
+                states.push((at, state));
+            }
+            interpreter = self.image.word(interpreter + next)?;
+        }
+        // The list begins with the youngest interpreter; reports begin with the main one.
+        let mut found: Vec<_> = states.into_iter().map(|s| s.1).collect();
+        found.sort_by_key(|s| s.interpreter);
+        if found.is_empty() {
+            return Err(Miss::Invalid(format!(
+                "none of {} interpreters has a usedpools array at a known offset or anywhere in its state",
+                seen.len()
+            )));
+        }
+        Ok(States { states: found, interpreters: Some(seen.len() as u64) })
+    }
+
+    /// Address of the `_obmalloc_state` that an interpreter uses; `None` where it has none of its
+    /// own yet (3.12's are inside the interpreter and zero while it shares the main one's).
+    fn state_of(&self, interpreter: u64) -> Result<Option<u64>, Miss> {
+        const HINTLESS_SIZE: u64 = 512 << 10;
+        let size = self.runtime.debug_offsets.map_or(HINTLESS_SIZE, |d| d.interp_size);
+        match self.runtime.layout.obmalloc {
+            Obmalloc::Inline(offset) => {
+                if self.is_usedpools(interpreter + offset) {
+                    return Ok(Some(interpreter + offset));
+                }
+                let blank = self.image.words(interpreter + offset, USEDPOOLS_WORDS)?;
+                if blank.iter().all(|w| *w == 0) {
+                    return Ok(None);
+                }
+                Ok(self.search_inside(interpreter, size))
+            }
+            Obmalloc::Pointer(hints) => {
+                for hint in hints {
+                    let at = self.image.word(interpreter + hint)?;
+                    if self.is_usedpools(at) {
+                        return Ok(Some(at));
+                    }
+                }
+                Ok(self.search_pointers(interpreter, size))
+            }
+            Obmalloc::Static => Ok(None),
+        }
+    }
+
+    /// Looks for the pattern itself inside a structure.
+    fn search_inside(&self, from: u64, size: u64) -> Option<u64> {
+        let words = self.words_until_unreadable(from, size);
+        (0..words.len().saturating_sub(USEDPOOLS_WORDS)).find_map(|i| {
+            let at = from + 8 * i as u64;
+            pymalloc::usedpools(&words[i..], at, self.geometry.pool_size)?;
+            self.is_usedpools(at).then_some(at)
+        })
+    }
+
+    /// Looks for a pointer to the pattern inside a structure.
+    fn search_pointers(&self, from: u64, size: u64) -> Option<u64> {
+        let mut words = self.words_until_unreadable(from, size);
+        words.retain(|w| w % 16 == 0 && self.may_hold_state(*w));
+        words.sort_unstable();
+        words.dedup();
+        words.into_iter().find(|at| self.is_usedpools(*at))
+    }
+
+    fn words_until_unreadable(&self, from: u64, size: u64) -> Vec<u64> {
+        let mut words = Vec::new();
+        let mut at = from;
+        while at < from + size {
+            let n = (OS_PAGE - at % OS_PAGE).min(from + size - at) / 8;
+            match self.image.words(at, n.max(1) as usize) {
+                Ok(w) => words.extend(w),
+                Err(_) => break,
+            }
+            at += n.max(1) * 8;
+        }
+        words
+    }
+
+    /// Writable private memory: the interpreter's data, or allocated.
+    fn may_hold_state(&self, at: u64) -> bool {
+        self.image.mapping_at(at).is_some_and(|m| {
+            m.permissions.write
+                && !m.permissions.shared
+                && (m.is_private_anonymous() || m.is_file())
+        })
+    }
+
+    /// Whether `usedpools` is at this address, with real pools in it.
+    fn is_usedpools(&self, at: u64) -> bool {
+        at != 0
+            && self.image.words(at, USEDPOOLS_WORDS).is_ok_and(|words| {
+                pymalloc::usedpools(&words, at, self.geometry.pool_size).is_some()
+                    && self.holds_pools(&words, at)
+            })
+    }
+
+    /// The pools that non-empty lists of `usedpools` begin with: (class, address, arenaindex).
+    fn listed_pools<'b>(
+        &'b self,
+        words: &'b [u64],
+        base: u64,
+    ) -> impl Iterator<Item = Option<(u8, u64, u32)>> + 'b {
+        words.chunks_exact(2).take(USEDPOOLS_WORDS / 2).enumerate().filter_map(move |(i, pair)| {
+            if pair[0] == base + 16 * i as u64 - 16 {
+                return None;
+            }
+            let mut bytes = [0; POOL_HEADER];
+            let header = self
+                .image
+                .read(pair[0], &mut bytes)
+                .ok()
+                .and_then(|()| pymalloc::pool_header(&bytes, pair[0], self.geometry));
+            Some(
+                header
+                    .filter(|h| h.class == Some(i as u8))
+                    .map(|h| (i as u8, pair[0], h.arenaindex)),
+            )
+        })
+    }
+
+    /// Most listed pools have a valid header; a few may be torn at this moment or not resident.
+    fn holds_pools(&self, words: &[u64], base: u64) -> bool {
+        let (mut good, mut bad) = (0, 0);
+        for pool in self.listed_pools(words, base) {
+            *(if pool.is_some() { &mut good } else { &mut bad }) += 1;
+        }
+        bad <= good / 4 + 1 && (good > 0 || bad == 0)
+    }
+
+    /// The arenas of the `_obmalloc_state` at `at`.
+    fn listed(&self, at: u64) -> Result<Vec<ListedArena>, Miss> {
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            let head = |i| self.image.word(at + i);
+            let (array, most) = (head(STATE_ARENAS)?, head(STATE_MAXARENAS)? & 0xffff_ffff);
+            if array == 0 {
+                return Ok(Vec::new());
+            }
+            if most == 0 || most > MOST_ARENAS {
+                why = format!("maxarenas at {:#x} is {most}", at + STATE_MAXARENAS);
+                continue;
+            }
+            let mut bytes = vec![0; most as usize * ARENA_OBJECT];
+            let read = self.image.read(array, &mut bytes);
+            // The array moves when it grows.
+            if head(STATE_ARENAS)? != array {
+                continue;
+            }
+            read?;
+            match self.entries(array, &bytes) {
+                Ok(arenas) => return Ok(arenas),
+                Err(bad) => why = format!("the arena_object at {bad:#x} is invalid"),
+            }
+        }
+        Err(Miss::Invalid(why))
+    }
+
+    /// All arenas of an array, in order of address; the error is the address of a bad entry.
+    fn entries(&self, array: u64, bytes: &[u8]) -> Result<Vec<ListedArena>, u64> {
+        let mut arenas = Vec::new();
+        for (i, entry) in bytes.chunks_exact(ARENA_OBJECT).enumerate() {
+            let object = array + (i * ARENA_OBJECT) as u64;
+            match pymalloc::arena_object(entry, self.geometry) {
+                Some(ArenaEntry::Unassociated) => {}
+                Some(ArenaEntry::Allocated(arena)) => arenas.push(ListedArena { arena, object }),
+                None => return Err(object),
+            }
+        }
+        arenas.sort_by_key(|a| a.arena.address);
+        let size = self.geometry.arena_size;
+        match arenas.windows(2).find(|w| w[0].arena.address + size > w[1].arena.address) {
+            Some(overlapping) => Err(overlapping[1].object),
+            None => Ok(arenas),
+        }
+    }
+
+    /// 3.8-3.11: `usedpools` in the data of the interpreter, then the pointer `arenas` in its bss.
+    fn static_arenas(&self) -> Result<Vec<ListedArena>, Miss> {
+        let data = data_of(self.image, &self.runtime.module);
+        let segments: Vec<_> = data.iter().map(|(at, b)| (*at, words_of(b))).collect();
+        let usedpools = segments.iter().find_map(|(start, words)| {
+            (0..words.len().saturating_sub(USEDPOOLS_WORDS)).find_map(|i| {
+                let at = start + 8 * i as u64;
+                pymalloc::usedpools(&words[i..], at, self.geometry.pool_size)?;
+                self.is_usedpools(at).then_some((at, &words[i..i + USEDPOOLS_WORDS]))
+            })
+        });
+        let Some((base, lists)) = usedpools else {
+            return Err(Miss::Invalid(format!(
+                "no usedpools array in the data of {}",
+                self.runtime.module.path.display()
+            )));
+        };
+        let samples: Vec<_> = self.listed_pools(lists, base).flatten().collect();
+        if samples.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tried = std::collections::HashSet::new();
+        let all_words = segments.iter().flat_map(|(start, words)| {
+            words.iter().enumerate().map(move |(i, w)| (start + 8 * i as u64, *w))
+        });
+        let mut candidates = all_words.filter(|(_, candidate)| {
+            candidate % 16 == 0
+                && *candidate != 0
+                && tried.insert(*candidate)
+                && self.may_hold_state(*candidate)
+        });
+        let variable = candidates.find(|(_, candidate)| {
+            samples.iter().all(|(_, pool, index)| self.brackets(*candidate, *index, *pool))
+        });
+        let Some((variable, array)) = variable else {
+            return Err(Miss::Invalid(format!(
+                "no pointer to arena objects in the data of {} fits the {} pools of usedpools",
+                self.runtime.module.path.display(),
+                samples.len()
+            )));
+        };
+        let arenas = self.grown(array)?;
+        // The array moves when it grows.
+        if self.image.word(variable)? != array {
+            return Err(Miss::Invalid(format!("the arena objects at {array:#x} moved")));
+        }
+        Ok(arenas)
+    }
+
+    /// Whether the arena listed at `index` contains `pool`.
+    fn brackets(&self, array: u64, index: u32, pool: u64) -> bool {
+        let object = array + u64::from(index) * ARENA_OBJECT as u64;
+        self.image.word(object).is_ok_and(|address| {
+            address != 0 && address <= pool && pool - address < self.geometry.arena_size
+        })
+    }
+
+    /// Reads an array of this length, if it is one, and whether it may be longer.
+    fn entries_of(&self, array: u64, length: u64) -> Option<(Vec<ListedArena>, bool)> {
+        let mut bytes = vec![0; length as usize * ARENA_OBJECT];
+        self.image.read(array, &mut bytes).ok()?;
+        let found = self.entries(array, &bytes).ok()?;
+        // Arenas lie in private anonymous memory; what lies behind the array need not look so.
+        let real = |a: &ListedArena| {
+            self.image.mapping_at(a.arena.address).is_none_or(|m| m.is_private_anonymous())
+        };
+        // A half without any arena and without any list of unused ones is not part of the array.
+        let half = &bytes[bytes.len() / 2..];
+        let more = length == 16 || half.iter().any(|b| *b != 0);
+        found.iter().all(real).then_some((found, more))
+    }
+
+    /// Reads an array whose length is not known: it has 16 entries or twice, four times, … as many,
+    /// and every entry is valid. What lies behind it is either invalid or, if zero, harmless.
+    fn grown(&self, array: u64) -> Result<Vec<ListedArena>, Miss> {
+        let mut length = 16;
+        let mut arenas = None;
+        while length <= MOST_ARENAS {
+            // An entry may be torn at this moment; the end of the array stays invalid.
+            let found = (0..TRIES).find_map(|_| self.entries_of(array, length));
+            let Some((found, more)) = found else { break };
+            arenas = Some(found);
+            if !more {
+                break;
+            }
+            length *= 2;
+        }
+        arenas.ok_or_else(|| Miss::Invalid(format!("the arena objects at {array:#x} are invalid")))
+    }
+}
+
+/// Looks again whether an arena is still where it was listed.
+pub(crate) fn still_there(image: &Image, listed: &ListedArena) -> bool {
+    let mut bytes = [0; 8];
+    image.memory().read(listed.object, &mut bytes).is_ok()
+        && u64_at(&bytes, 0) == listed.arena.address
+}

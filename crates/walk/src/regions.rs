@@ -1,0 +1,330 @@
+//! Who owns each resident byte: claims inside anonymous memory, the kernel's names for the rest.
+//!
+//! Owns the division of every mapping among owners. smaps' Rss of a mapping is the truth; claims take
+//! their part of it by page-by-page residency, and what is left goes to the mapping's own owner, so
+//! that for a process at rest the owners sum to smaps' Rss exactly.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pydefrag_heap::{Basis, Owner, OwnerKind};
+use pydefrag_image::{Image, Mapping, Module, OS_PAGE, Tally};
+
+use crate::recognise::{self, Claim};
+use crate::runtime::Runtime;
+
+/// The division of a process's resident bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Regions {
+    /// Every owner but pymalloc.
+    pub(crate) owners: Vec<Owner>,
+    /// Bytes by which residency and smaps differ.
+    pub(crate) difference: u64,
+    /// An allocator that was mapped to serve as the process's malloc.
+    pub(crate) preloaded: Option<OwnerKind>,
+}
+
+/// Divides all mappings. `arenas` are the claims of pymalloc, which the walker sums itself;
+/// `runtime` and reading are absent for a partial look.
+pub(crate) fn divide(
+    image: &Image,
+    runtime: Option<&Runtime>,
+    arenas: Vec<Claim>,
+    mimalloc: bool,
+) -> Regions {
+    let preloaded = preloaded(image);
+    let mut claims = arenas;
+    if let Some(runtime) = runtime {
+        claims.extend(recognise::thread_stacks(image));
+        claims.extend(bss(image, runtime));
+        let claims_before = Sorted::of(claims);
+        let mimalloc = mimalloc || preloaded == Some(OwnerKind::Mimalloc);
+        claims = recognised(image, runtime, &claims_before, mimalloc);
+        claims.extend(claims_before.0);
+    }
+    let claims = Sorted::of(claims);
+    let mut division = Division {
+        image,
+        kinds: Kinds::of(image, runtime),
+        preloaded,
+        sums: BTreeMap::new(),
+        difference: 0,
+    };
+    for m in &image.mappings {
+        division.divide(m, &claims);
+    }
+    let owners = division
+        .sums
+        .into_iter()
+        .filter(|((kind, _), t)| *kind != OwnerKind::Pymalloc && t.resident + t.swapped > 0)
+        .map(|((kind, basis), t)| Owner {
+            resident: t.resident,
+            swapped: t.swapped,
+            huge: t.huge,
+            copy_on_write_shared: t.shared,
+            ..Owner::new(kind.label(), kind, BASES[basis])
+        });
+    Regions { owners: merge_by_name(owners), difference: division.difference, preloaded }
+}
+
+const BASES: [Basis; 3] = [Basis::Recognised, Basis::Mapped, Basis::ByExclusion];
+const RECOGNISED: usize = 0;
+const MAPPED: usize = 1;
+const BY_EXCLUSION: usize = 2;
+
+/// One owner per name; its basis is the weakest of its parts.
+fn merge_by_name(owners: impl Iterator<Item = Owner>) -> Vec<Owner> {
+    let mut merged: Vec<Owner> = Vec::new();
+    for o in owners {
+        match merged.iter_mut().find(|m| m.name == o.name) {
+            Some(m) => {
+                m.resident += o.resident;
+                m.swapped += o.swapped;
+                m.huge += o.huge;
+                m.copy_on_write_shared += o.copy_on_write_shared;
+                m.basis = o.basis;
+            }
+            None => merged.push(o),
+        }
+    }
+    merged
+}
+
+/// Claims in order of address that do not overlap: an earlier claim keeps what a later one wants.
+struct Sorted(Vec<Claim>);
+
+impl Sorted {
+    fn of(mut claims: Vec<Claim>) -> Sorted {
+        claims.sort_by_key(|c| c.start);
+        let mut end = 0;
+        claims.retain_mut(|c| {
+            c.start = c.start.max(end);
+            end = end.max(c.end);
+            c.start < c.end
+        });
+        Sorted(claims)
+    }
+
+    fn within(&self, start: u64, end: u64) -> impl Iterator<Item = Claim> + '_ {
+        let from = self.0.partition_point(|c| c.end <= start);
+        self.0[from..].iter().take_while(move |c| c.start < end).map(move |c| Claim {
+            start: c.start.max(start),
+            end: c.end.min(end),
+            ..*c
+        })
+    }
+
+    /// What no claim covers.
+    fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut at = start;
+        let mut gaps = Vec::new();
+        for c in self.within(start, end) {
+            if at < c.start {
+                gaps.push((at, c.start));
+            }
+            at = c.end;
+        }
+        if at < end {
+            gaps.push((at, end));
+        }
+        gaps
+    }
+}
+
+/// Claims that headers in private anonymous memory make, outside the claims there are.
+fn recognised(image: &Image, runtime: &Runtime, before: &Sorted, mimalloc: bool) -> Vec<Claim> {
+    let frames = recognise::has_frame_chunks(runtime.version.minor);
+    let mut claims = Vec::new();
+    for m in image.mappings.iter().filter(|m| is_heap_like(m) && m.rss > 0) {
+        let mut aligned = Vec::new();
+        for (start, end) in before.gaps(m.start, m.end) {
+            aligned.extend(recognise::aligned(image, start, end, false));
+            if mimalloc {
+                aligned.extend(recognise::aligned(image, start, end, true));
+            }
+        }
+        claims.extend(&aligned);
+        aligned.extend(before.within(m.start, m.end));
+        for (start, end) in Sorted::of(aligned).gaps(m.start, m.end) {
+            claims.extend(recognise::chunks(image, start, end, frames));
+        }
+    }
+    claims
+}
+
+/// Private anonymous memory that an allocator may have mapped.
+fn is_heap_like(m: &Mapping) -> bool {
+    m.permissions.write && m.is_private_anonymous() && m.name_bytes() != b"[heap]"
+}
+
+/// The anonymous pages behind the data of each mapped ELF file belong to the file.
+fn bss(image: &Image, runtime: &Runtime) -> Vec<Claim> {
+    let kinds = Kinds::of(image, Some(runtime));
+    let mut seen = std::collections::HashSet::new();
+    let mut claims = Vec::new();
+    for (i, m) in image.mappings.iter().enumerate() {
+        // Only a file whose data is followed by anonymous memory has any.
+        let followed = image
+            .mappings
+            .get(i + 1)
+            .is_some_and(|n| n.start == m.end && n.is_private_anonymous() && n.permissions.write);
+        if !m.is_file() || !m.permissions.write || !followed || !seen.insert(m.inode) {
+            continue;
+        }
+        let Ok(module) = Module::open(image.pid, m) else { continue };
+        for s in module.segments.iter().filter(|s| s.write && s.end > s.file_end) {
+            let start = s.file_end.next_multiple_of(OS_PAGE);
+            let end = s.end.next_multiple_of(OS_PAGE);
+            if start < end {
+                claims.push(Claim { start, end, kind: kinds.of_file(m) });
+            }
+        }
+    }
+    claims
+}
+
+/// An allocator library that the process has mapped to replace malloc.
+fn preloaded(image: &Image) -> Option<OwnerKind> {
+    image.mappings.iter().filter(|m| m.is_file() && m.permissions.execute).find_map(|m| {
+        let name = String::from_utf8_lossy(m.name_bytes()).into_owned();
+        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+        [
+            ("libjemalloc", OwnerKind::Jemalloc),
+            ("libtcmalloc", OwnerKind::Tcmalloc),
+            ("libmimalloc", OwnerKind::Mimalloc),
+        ]
+        .into_iter()
+        .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
+    })
+}
+
+/// What sort of file each mapped file is.
+struct Kinds {
+    interpreter: Option<u64>,
+    executable: Option<u64>,
+    elf: HashMap<u64, bool>,
+}
+
+impl Kinds {
+    fn of(image: &Image, runtime: Option<&Runtime>) -> Kinds {
+        let inode_of = |path: &std::path::Path| {
+            let same = |m: &&Mapping| m.name.as_deref() == Some(path);
+            image.mappings.iter().find(same).map(|m| m.inode)
+        };
+        let executable = std::fs::read_link(format!("/proc/{}/exe", image.pid)).ok();
+        let mut elf = HashMap::new();
+        for m in image.mappings.iter().filter(|m| m.is_file()) {
+            *elf.entry(m.inode).or_default() |= m.permissions.execute;
+        }
+        Kinds {
+            interpreter: runtime.and_then(|r| inode_of(&r.module.path)),
+            executable: executable.as_deref().and_then(inode_of),
+            elf,
+        }
+    }
+
+    fn of_file(&self, m: &Mapping) -> OwnerKind {
+        let name = String::from_utf8_lossy(m.name_bytes()).into_owned();
+        let base = name.rsplit('/').next().unwrap_or_default();
+        let extension = base.contains(".cpython-")
+            || base.contains(".abi3.")
+            || name.contains("/lib-dynload/")
+            || (name.contains("/site-packages/") && base.ends_with(".so"));
+        let shared = ["/memfd:", "/dev/shm/", "/SYSV", "/dev/zero"];
+        let inode = Some(m.inode);
+        if m.permissions.shared && shared.iter().any(|s| name.starts_with(s)) {
+            OwnerKind::SharedMemory
+        } else if inode == self.interpreter || inode == self.executable {
+            OwnerKind::Interpreter
+        } else if extension {
+            OwnerKind::Extensions
+        } else if self.elf.get(&m.inode) == Some(&true) {
+            OwnerKind::Libraries
+        } else {
+            OwnerKind::DataFiles
+        }
+    }
+}
+
+struct Division<'a> {
+    image: &'a Image,
+    kinds: Kinds,
+    preloaded: Option<OwnerKind>,
+    /// By kind and index into [`BASES`].
+    sums: BTreeMap<(OwnerKind, usize), Tally>,
+    difference: u64,
+}
+
+impl Division<'_> {
+    fn divide(&mut self, m: &Mapping, claims: &Sorted) {
+        let seen = self.image.residency.tally(m.start, m.end);
+        self.difference += seen.resident.abs_diff(m.rss);
+        let mut left =
+            Tally { resident: m.rss, swapped: seen.swapped, huge: seen.huge, shared: seen.shared };
+        for c in claims.within(m.start, m.end) {
+            // A claim on address space, such as a thread heap, may reach over other mappings; file
+            // mappings are never claimed.
+            if m.is_file() {
+                break;
+            }
+            let part = self.image.residency.tally(c.start, c.end);
+            left.resident = left.resident.saturating_sub(part.resident);
+            left.swapped = left.swapped.saturating_sub(part.swapped);
+            left.huge = left.huge.saturating_sub(part.huge);
+            left.shared = left.shared.saturating_sub(part.shared);
+            self.add(c.kind, RECOGNISED, part);
+        }
+        let (kind, basis) = self.owner_of(m);
+        if !m.is_private_anonymous() && kind != OwnerKind::ThreadStacks {
+            left.shared = 0;
+        }
+        self.add(kind, basis, left);
+    }
+
+    /// The owner of what is not claimed inside a mapping.
+    fn owner_of(&self, m: &Mapping) -> (OwnerKind, usize) {
+        let name = m.name_bytes();
+        if m.is_file() {
+            return (self.kinds.of_file(m), MAPPED);
+        }
+        match name {
+            b"[heap]" => (OwnerKind::Malloc, MAPPED),
+            n if n.starts_with(b"[stack") => (OwnerKind::ThreadStacks, MAPPED),
+            b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]" => {
+                (OwnerKind::Libraries, MAPPED)
+            }
+            n if n.starts_with(b"[anon_shmem") => (OwnerKind::SharedMemory, MAPPED),
+            _ if m.permissions.shared => (OwnerKind::SharedMemory, MAPPED),
+            _ => match self.preloaded {
+                Some(kind) if m.permissions.write => (kind, BY_EXCLUSION),
+                _ => (OwnerKind::OtherAnonymous, BY_EXCLUSION),
+            },
+        }
+    }
+
+    fn add(&mut self, kind: OwnerKind, basis: usize, part: Tally) {
+        let sum = self.sums.entry((kind, basis)).or_default();
+        sum.resident += part.resident;
+        sum.swapped += part.swapped;
+        sum.huge += part.huge;
+        sum.shared += part.shared;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(start: u64, end: u64) -> Claim {
+        Claim { start, end, kind: OwnerKind::Malloc }
+    }
+
+    #[test]
+    fn claims_do_not_overlap_and_gaps_are_what_they_leave() {
+        let s = Sorted::of(vec![claim(10, 20), claim(15, 25), claim(16, 18), claim(40, 50)]);
+        let ranges: Vec<_> = s.0.iter().map(|c| (c.start, c.end)).collect();
+        assert_eq!(ranges, [(10, 20), (20, 25), (40, 50)]);
+        assert_eq!(s.gaps(0, 45), [(0, 10), (25, 40)]);
+        assert_eq!(s.gaps(12, 22), []);
+        assert_eq!(s.gaps(60, 61), [(60, 61)]);
+    }
+}

@@ -1,0 +1,38 @@
+//! What all tests on real processes share: running the binary and reading its JSON.
+
+use std::process::{Command, Output};
+
+use pydefrag_harness::Target;
+use serde_json::Value;
+
+/// A command of the binary under test.
+pub(crate) fn pydefrag(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pydefrag"));
+    command.args(args).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    pydefrag(args).output().expect("the binary starts")
+}
+
+/// The JSON of a snapshot of `pid`, which must succeed.
+pub(crate) fn snapshot(pid: u32) -> Value {
+    let out = run(&["snapshot", &pid.to_string(), "--json"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "snapshot {pid}: {said}");
+    serde_json::from_slice(&out.stdout).expect("stdout is JSON")
+}
+
+/// The JSON of a snapshot of a target at rest.
+pub(crate) fn snapshot_at_rest(target: &Target) -> Value {
+    target.wait_blocked();
+    snapshot(target.pid())
+}
+
+/// Both streams as text.
+pub(crate) fn text(out: &Output) -> (String, String) {
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    (text(&out.stdout), text(&out.stderr))
+}

@@ -1,0 +1,11 @@
+//! Tests on real processes, in one binary: it links once.
+//!
+//! Targets are real interpreters (`tests/interpreters.toml`) running `tests/targets`; what pydefrag says
+//! of them is compared with what CPython and the kernel say independently.
+
+mod bad_input;
+mod ground_truth;
+mod processes;
+mod racing;
+mod resting;
+mod support;
