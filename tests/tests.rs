@@ -7,5 +7,6 @@ mod bad_input;
 mod ground_truth;
 mod processes;
 mod racing;
+mod recount;
 mod resting;
 mod support;

@@ -31,23 +31,47 @@ pub fn is_debug_api_id(word: u64) -> bool {
 
 /// Finds the three static tables among the words of the interpreter's data (3.8-3.11).
 ///
-/// `_PyMem_Debug` is a row of three debug APIs ('r', 'm', 'o'), always initialised; the compiler
-/// lays `_PyMem_Raw`, `_PyMem` and `_PyObject` beside it. Their order is not known and not needed.
+/// `_PyMem_Debug` is a row of three debug APIs ('r', 'm', 'o'), always initialised; the compiler lays
+/// `_PyMem_Raw`, `_PyMem` and `_PyObject` right before and behind it, in any order. A table without
+/// state holds the same functions as one of the row's; of what else looks like a table, the nearest
+/// are taken.
 pub fn find_static(words: &[u64], is_code: impl Fn(u64) -> bool + Copy) -> Option<[Allocator; 3]> {
-    const NEAR: usize = 64;
+    /// Three tables of 5 words, each aligned to 8, take no more words than this.
+    const NEAR: usize = 26;
+    const ROW: usize = 3 * DEBUG_API / 8;
     let api = |at: usize, id: u8| {
-        words.get(at) == Some(&u64::from(id))
-            && words.get(at + 1..).is_some_and(|w| allocator(w, is_code).is_some())
+        let table = words.get(at + 1..).and_then(|w| allocator(w, is_code));
+        table.filter(|_| words[at] == u64::from(id)).map(|t| t.malloc)
     };
-    let debug = (0..words.len()).find(|at| {
-        api(*at, b'r') && api(at + DEBUG_API / 8, b'm') && api(at + 2 * DEBUG_API / 8, b'o')
+    let (row, plain) = (0..words.len()).find_map(|at| {
+        let step = DEBUG_API / 8;
+        Some((at, [api(at, b'r')?, api(at + step, b'm')?, api(at + 2 * step, b'o')?]))
     })?;
-    let debug_end = debug + 3 * DEBUG_API / 8;
-    let mut near = (debug.saturating_sub(NEAR)..words.len().min(debug_end + NEAR))
-        .filter(|at| at + 5 <= debug || *at >= debug_end)
-        .filter_map(|at| allocator(&words[at..], is_code));
-    let three = [near.next()?, near.next()?, near.next()?];
-    near.next().is_none().then_some(three)
+    let behind = row + ROW;
+    let near = (row.saturating_sub(NEAR)..row.saturating_sub(4))
+        .map(|at| (row - at, at))
+        .chain((behind..words.len().min(behind + NEAR)).map(|at| (at + 5 - behind, at)));
+    let mut found: Nearest = [None; 3];
+    for (distance, at) in near {
+        let Some(table) = allocator(&words[at..], is_code) else { continue };
+        if table.ctx != 0 || plain.contains(&table.malloc) {
+            keep_nearest(&mut found, distance, table);
+        }
+    }
+    let [a, b, c] = found;
+    Some([a?.1, b?.1, c?.1])
+}
+
+type Nearest = [Option<(usize, Allocator)>; 3];
+
+/// Inserts by distance; the farthest of more than three falls out.
+fn keep_nearest(found: &mut Nearest, distance: usize, table: Allocator) {
+    let mut new = Some((distance, table));
+    for slot in found {
+        if slot.is_none_or(|(d, _)| new.is_some_and(|(n, _)| n < d)) {
+            std::mem::swap(slot, &mut new);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +102,8 @@ mod tests {
         }
         w.extend([9; 200]);
         let found = find_static(&w, is_code).unwrap();
-        assert_eq!(found.map(|a| a.malloc), [1100, 1100, 1000]);
+        // Nearest first: raw lies next to the row.
+        assert_eq!(found.map(|a| a.malloc), [1000, 1100, 1100]);
         assert_eq!(find_static(&w[..w.len() - 205], is_code), None, "cut within the debug row");
     }
 

@@ -39,7 +39,7 @@ pub fn segment(bytes: &[u8], address: u64) -> Option<Segment> {
                 _ => false,
             };
         let plausible = address.is_multiple_of(SEGMENT) && cookie ^ address != 0 && cookie != 0;
-        (shaped && plausible).then_some(Segment { size: slices * SLICE, key: cookie ^ address })
+        (shaped && plausible).then(|| Segment { size: slices * SLICE, key: cookie ^ address })
     })
 }
 
