@@ -1,1 +1,88 @@
-//! stub
+//! A target that runs on at full speed while it is looked at.
+
+use pydefrag_harness::{Interpreter, Interpreters, Target};
+use serde_json::Value;
+
+use crate::support::{run, text};
+
+const SNAPSHOTS: usize = 200;
+
+/// 200 snapshots in a row of a target that allocates and frees without pause: no crash, no hang, no
+/// nonsense; under 0.1% of the pools stay torn.
+fn snapshots_in_a_row(interpreter: &Interpreter, how: &[&str]) {
+    let target = Target::spawn(interpreter, "churn.py", how, &[]);
+    let (mut pools, mut left, mut retried) = (0, 0, 0);
+    for i in 0..SNAPSHOTS {
+        let out = run(&["snapshot", &target.pid().to_string(), "--json"]);
+        let (stdout, stderr) = text(&out);
+        assert!(out.status.success(), "snapshot {i} on {}: {stderr}", interpreter.name);
+        let s: Value = serde_json::from_str(&stdout).unwrap();
+        is_no_nonsense(&s);
+        let number = |name: &str| s["torn"][name].as_u64().unwrap();
+        pools += number("pools");
+        left += number("left");
+        retried += number("retried");
+    }
+    eprintln!("{}: {pools} pools, {retried} read again, {left} stayed torn", interpreter.name);
+    assert!(pools > 0 && left * 1000 < pools, "{left} of {pools} pools stayed torn");
+    assert!(target.stderr().is_empty(), "{}", target.stderr());
+}
+
+/// Nothing can be larger than what contains it, and every account balances.
+fn is_no_nonsense(s: &Value) {
+    let number = |v: &Value| v.as_u64().unwrap_or_else(|| panic!("{v} in {s:#}"));
+    let rss = number(&s["memory"]["rss"]);
+    let owners = s["owners"].as_array().unwrap();
+    let sum: u64 = owners.iter().map(|o| number(&o["resident"])).sum();
+    // Mappings come and go between two system calls, never by much.
+    assert!(sum.abs_diff(rss) <= rss / 2, "{sum} of {rss}: {s:#}");
+    for o in owners.iter().filter(|o| o.get("live").is_some()) {
+        let terms = ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "unread"];
+        let total: u64 = terms.iter().map(|t| number(&o[*t])).sum();
+        assert_eq!(total, number(&o["resident"]), "{o:#}");
+    }
+    let p = &s["pymalloc"];
+    for c in p["classes"].as_array().unwrap() {
+        let (pools, used) = (number(&c["pools"]), number(&c["used_blocks"]));
+        assert!(used >= pools && pools <= number(&s["torn"]["pools"]), "{c}");
+    }
+    assert!(number(&p["arenas"]) > 0);
+    assert!((0.0..=100.0).contains(&s["fragmentation"]["percent"].as_f64().unwrap()));
+    assert!(number(&s["ladder"]["purge"]) <= number(&s["ladder"]["ideal"]));
+}
+
+#[test]
+fn the_oldest_interpreter_at_full_speed() {
+    let all = Interpreters::load().minors();
+    snapshots_in_a_row(all.first().expect("an interpreter"), &[]);
+}
+
+#[test]
+fn the_newest_interpreter_at_full_speed() {
+    let all = Interpreters::load().minors();
+    snapshots_in_a_row(all.last().expect("an interpreter"), &[]);
+}
+
+/// Whole arenas come and go between any two reads.
+#[test]
+fn arenas_that_come_and_go() {
+    for interpreter in Interpreters::load().minors() {
+        if matches!(interpreter.minor, 8 | 11 | 12 | 15) {
+            snapshots_in_a_row(interpreter, &["bursts"]);
+        }
+    }
+}
+
+/// ps looks at a target at full speed too.
+#[test]
+fn ps_at_full_speed() {
+    let all = Interpreters::load().minors();
+    let target = Target::spawn(all[all.len() / 2], "churn.py", &[], &[]);
+    for _ in 0..20 {
+        let (stdout, _) = text(&run(&["ps", "--json"]));
+        let s: Value = serde_json::from_str(&stdout).unwrap();
+        let rows = s["processes"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["pid"] == target.pid()).expect("the target is listed");
+        assert!(row["live"].as_u64().unwrap() <= row["rss"].as_u64().unwrap(), "{row}");
+    }
+}

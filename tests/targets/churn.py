@@ -1,9 +1,11 @@
-"""Allocates and frees small objects at full speed, for ever: a target that never rests.
+"""churn.py [bursts]: allocates and frees small objects at full speed, for ever.
 
-It ends with its stdin.
+With `bursts`, whole arenas come and go as well: many objects are made and dropped at once, over and
+over. It ends with its stdin.
 """
 
 import os
+import sys
 import threading
 
 import serve
@@ -24,6 +26,15 @@ def churn():
         i += 1
 
 
+def churn_in_bursts():
+    i = 0
+    while True:
+        burst = [b"x" * ((i + k) * 31 % 500) for k in range(60000)]
+        survivors = burst[:: 997]
+        del burst
+        i += len(survivors)
+
+
 threading.Thread(target=end_with_stdin, daemon=True).start()
 serve.ready()
-churn()
+churn_in_bursts() if "bursts" in sys.argv[1:] else churn()

@@ -24,7 +24,14 @@ pub(crate) fn hinted(sentence: impl fmt::Display, hint: impl Into<String>) -> an
 
 /// Prints a failure on stderr.
 pub(crate) fn tell(e: &anyhow::Error) {
-    eprintln!("pydefrag: {}", escaped(&format!("{e:#}")));
+    // A cause that its error already tells is not told twice.
+    let mut sentence = e.to_string();
+    for cause in e.chain().skip(1).map(ToString::to_string) {
+        if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    eprintln!("pydefrag: {}", escaped(&sentence));
     if let Some(h) = e.chain().find_map(|c| c.downcast_ref::<Hinted>()) {
         eprintln!("hint: {}", escaped(&h.hint));
     }

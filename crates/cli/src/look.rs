@@ -10,23 +10,20 @@ use pydefrag_walk::{Looked, Refusal, Runtime, snapshot, snapshot_partial};
 
 use crate::failure::hinted;
 
+/// A process that maps and unmaps all the while may outrun one look at its mappings.
+const TRIES: usize = 8;
+
 /// Looks at the process `pid`.
 pub(crate) fn look(pid: i32) -> anyhow::Result<Looked> {
     let facts = ProcessFacts::of(pid).map_err(look_failure)?;
     let before = Identity::of(pid);
-    let image = Image::open(&facts).map_err(open_failure)?;
-    let looked = match readable(&image) {
-        Ok(()) => Runtime::find(&image).and_then(|runtime| snapshot(&facts, &image, &runtime)),
-        Err(ReadError::Denied) => {
-            let denial = diagnose(pid, true);
-            let why = Partial {
-                reason: format!("its memory may not be read: {denial}"),
-                hint: Some(denial.hint(pid)),
-            };
-            return Ok(snapshot_partial(&facts, &image, why));
+    let mut looked = attempt(&facts)?;
+    for _ in 1..TRIES {
+        if !matches!(looked, Err(Refusal::NotUnderstood { .. })) {
+            break;
         }
-        Err(source) => Err(Refusal::Read { pid, source }),
-    };
+        looked = attempt(&facts)?;
+    }
     // Whatever was read, or not understood, of a process that became another one means nothing.
     match (before, Identity::of(pid)) {
         (Some(before), Some(after)) if before == after => looked.map_err(refusal_failure),
@@ -36,6 +33,22 @@ pub(crate) fn look(pid: i32) -> anyhow::Result<Looked> {
         }
         _ => Err(hinted(LookError::Ended(pid), "pydefrag ps")),
     }
+}
+
+/// One attempt with the mappings and the residency of now.
+fn attempt(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
+    let pid = facts.pid;
+    let image = Image::open(facts).map_err(open_failure)?;
+    Ok(match readable(&image) {
+        Ok(()) => Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime)),
+        Err(ReadError::Denied) => {
+            let denial = diagnose(pid, true);
+            let reason = format!("its memory may not be read: {denial}");
+            let why = Partial { reason, hint: Some(denial.hint(pid)) };
+            Ok(snapshot_partial(facts, &image, why))
+        }
+        Err(source) => Err(Refusal::Read { pid, source }),
+    })
 }
 
 /// Whether memory may be read at all: tried on a page that is resident.

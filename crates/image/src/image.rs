@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::access::{LookError, diagnose};
 use crate::live::LiveMemory;
-use crate::mappings::{Mapping, ParseError, parse_smaps};
+use crate::mappings::{Mapping, ParseError, Smaps, parse_smaps};
 use crate::memory::{Memory, ReadError};
 use crate::process::ProcessFacts;
 use crate::residency::Residency;
@@ -54,12 +54,14 @@ impl Image {
         if facts.kernel {
             return Err(LookError::Kernel(pid, facts.name.clone()).into());
         }
-        let smaps = File::open(format!("/proc/{pid}/smaps")).map_err(|e| look(pid, e))?;
-        let mappings =
-            parse_smaps(BufReader::with_capacity(256 << 10, smaps)).map_err(|e| match e {
-                ParseError::Read(e) => OpenError::Look(look(pid, e)),
-                source => OpenError::Smaps { pid, source },
-            })?;
+        let mut smaps = read_smaps(pid)?;
+        for _ in 1..SMAPS_TRIES {
+            if smaps.overlaps == 0 {
+                break;
+            }
+            smaps = read_smaps(pid)?;
+        }
+        let mappings = smaps.mappings;
         if mappings.is_empty() {
             return Err(LookError::Ended(pid).into());
         }
@@ -141,6 +143,17 @@ impl Image {
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
+}
+
+/// The list of a process that maps and unmaps all the while is read again this often.
+const SMAPS_TRIES: usize = 5;
+
+fn read_smaps(pid: i32) -> Result<Smaps, OpenError> {
+    let smaps = File::open(format!("/proc/{pid}/smaps")).map_err(|e| look(pid, e))?;
+    parse_smaps(BufReader::with_capacity(256 << 10, smaps)).map_err(|e| match e {
+        ParseError::Read(e) => OpenError::Look(look(pid, e)),
+        source => OpenError::Smaps { pid, source },
+    })
 }
 
 fn look(pid: i32, e: std::io::Error) -> LookError {

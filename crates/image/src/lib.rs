@@ -30,7 +30,7 @@ pub use access::{Denial, Facts, LookError, diagnose};
 pub use elf::{ElfError, Module, Segment};
 pub use image::{Image, OpenError};
 pub use live::LiveMemory;
-pub use mappings::{Mapping, ParseError, Permissions, parse_smaps};
+pub use mappings::{Mapping, ParseError, Permissions, Smaps, parse_smaps};
 pub use memory::{Memory, ReadError, SparseMemory};
 pub use process::{Identity, ProcessFacts, ProcessList, Rollup};
 pub use redact::command_line;

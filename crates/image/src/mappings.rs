@@ -100,34 +100,67 @@ pub enum ParseError {
     },
 }
 
+/// The mappings of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Smaps {
+    /// In order of address, not overlapping.
+    pub mappings: Vec<Mapping>,
+    /// Mappings that grew over one listed before them: the kernel lists a few at a time, and the
+    /// process ran on in between. They were cut to what lies behind.
+    pub overlaps: usize,
+}
+
 /// Parses `/proc/PID/smaps` (or `maps`, which leaves the counts zero).
-pub fn parse_smaps(mut from: impl BufRead) -> Result<Vec<Mapping>, ParseError> {
+pub fn parse_smaps(mut from: impl BufRead) -> Result<Smaps, ParseError> {
     let mut all: Vec<Mapping> = Vec::new();
+    let mut overlaps = 0;
+    // Counts that follow a mapping which lies wholly inside the one before it are passed over.
+    let mut inside = false;
     let mut line = Vec::new();
     let mut number = 0;
     loop {
         line.clear();
         if from.read_until(b'\n', &mut line)? == 0 {
-            return Ok(all);
+            cut_counts(&mut all);
+            return Ok(Smaps { mappings: all, overlaps });
         }
         number += 1;
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         // A field begins with a capital letter, a mapping with an address in lower-case hex.
         let understood = if text.first().is_some_and(u8::is_ascii_uppercase) {
-            all.last_mut().is_some_and(|m| field(m, text).is_some())
+            inside || all.last_mut().is_some_and(|m| field(m, text).is_some())
         } else {
             let last = all.last();
-            match header(text, last.and_then(|m| m.name.as_ref())) {
-                Some(m) if last.is_none_or(|l| l.end <= m.start) => {
-                    all.push(m);
-                    true
+            let mapping = header(text, last.and_then(|m| m.name.as_ref()));
+            let end = last.map_or(0, |m| m.end);
+            inside = false;
+            let mut understood_header = true;
+            match mapping {
+                Some(m) if m.start >= end => all.push(m),
+                Some(m) => {
+                    overlaps += 1;
+                    inside = m.end <= end;
+                    if !inside {
+                        all.push(Mapping { start: end, ..m });
+                    }
                 }
-                _ => false,
+                None => understood_header = false,
             }
+            understood_header
         };
         if !understood {
             let text = String::from_utf8_lossy(text).into_owned();
             return Err(ParseError::Line { line: number, text });
+        }
+    }
+}
+
+/// Nothing has more resident bytes than bytes: a mapping that was cut keeps its share at most.
+fn cut_counts(all: &mut [Mapping]) {
+    for m in all {
+        let size = m.end - m.start;
+        for count in [&mut m.rss, &mut m.pss, &mut m.private, &mut m.shared, &mut m.anonymous] {
+            *count = (*count).min(size);
         }
     }
 }
@@ -216,7 +249,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 
     #[test]
     fn mappings_and_counts_are_read() {
-        let m = parse_smaps(TEXT).unwrap();
+        let m = parse_smaps(TEXT).unwrap().mappings;
         assert_eq!(m.len(), 4);
         assert_eq!(m[0].name_bytes(), b"/usr/bin/a b (deleted)");
         assert_eq!((m[0].rss, m[0].pss, m[0].private, m[0].offset), (8192, 3072, 8192, 4096));
@@ -230,8 +263,8 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     fn own_smaps_and_maps_agree() {
         let open = |f| std::io::BufReader::new(std::fs::File::open(f).unwrap());
         let smaps = parse_smaps(open("/proc/self/smaps")).unwrap();
-        assert!(smaps.iter().any(|m| m.name_bytes() == b"[heap]" && m.rss > 0));
-        assert!(!parse_smaps(open("/proc/self/maps")).unwrap().is_empty());
+        assert!(smaps.mappings.iter().any(|m| m.name_bytes() == b"[heap]" && m.rss > 0));
+        assert!(!parse_smaps(open("/proc/self/maps")).unwrap().mappings.is_empty());
     }
 
     #[test]
@@ -241,12 +274,19 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
             "5-4 r--p 0 0:0 0\n",
             "1-2 r--p 0 0:0 0\nRss: 99999999999999999999 kB\n",
             "1-2 r--p 0 0:0 0\nRss: 18014398509481984 kB\n",
-            "2-3 r--p 0 0:0 0\n1-2 r--p 0 0:0 0\n",
             "zz\n",
             "\n",
         ] {
             assert!(matches!(parse_smaps(bad.as_bytes()), Err(ParseError::Line { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn mappings_that_grew_over_the_one_before_are_cut() {
+        let text = "1000-3000 rw-p 0 0:0 0\nRss: 8 kB\n2000-4000 rw-p 0 0:0 0\nRss: 8 kB\n2000-3000 rw-p 0 0:0 0\nRss: 4 kB\n";
+        let s = parse_smaps(text.as_bytes()).unwrap();
+        let seen: Vec<_> = s.mappings.iter().map(|m| (m.start, m.end, m.rss)).collect();
+        assert_eq!((seen, s.overlaps), (vec![(0x1000, 0x3000, 8192), (0x3000, 0x4000, 4096)], 2));
     }
 
     proptest! {

@@ -322,7 +322,7 @@ mod tests {
         let smaps = std::io::BufReader::new(File::open("/proc/self/smaps").unwrap());
         let mapping =
             Mapping { start, end, rss: 2 * OS_PAGE, anonymous: 2 * OS_PAGE, ..Default::default() };
-        assert!(parse_smaps(smaps).unwrap().iter().any(|m| m.contains(start)));
+        assert!(parse_smaps(smaps).unwrap().mappings.iter().any(|m| m.contains(start)));
         let file = File::open("/proc/self/pagemap").unwrap();
         let ways = [
             Residency::entries(&file, std::slice::from_ref(&mapping)).unwrap(),

@@ -80,6 +80,12 @@ impl From<ReadError> for Miss {
     }
 }
 
+/// A pool that a list of `usedpools` begins with.
+struct ListedPool {
+    address: u64,
+    arenaindex: u32,
+}
+
 struct Search<'a> {
     image: &'a Image,
     runtime: &'a Runtime,
@@ -219,37 +225,37 @@ impl Search<'_> {
             })
     }
 
-    /// The pools that non-empty lists of `usedpools` begin with: (class, address, arenaindex).
+    /// The pools that non-empty lists of `usedpools` begin with. A pool whose header is not resident,
+    /// or was not yet when residency was looked at, says nothing and is left out; `None` is one whose
+    /// header is no header of this class however often it is read.
     fn listed_pools<'b>(
         &'b self,
         words: &'b [u64],
         base: u64,
-    ) -> impl Iterator<Item = Option<(u8, u64, u32)>> + 'b {
+    ) -> impl Iterator<Item = Option<ListedPool>> + 'b {
         words.chunks_exact(2).take(USEDPOOLS_WORDS / 2).enumerate().filter_map(move |(i, pair)| {
-            if pair[0] == base + 16 * i as u64 - 16 {
+            let address = pair[0];
+            if address == base + 16 * i as u64 - 16 {
                 return None;
             }
-            let mut bytes = [0; POOL_HEADER];
-            let header = self
-                .image
-                .read(pair[0], &mut bytes)
-                .ok()
-                .and_then(|()| pymalloc::pool_header(&bytes, pair[0], self.geometry));
-            Some(
-                header
-                    .filter(|h| h.class == Some(i as u8))
-                    .map(|h| (i as u8, pair[0], h.arenaindex)),
-            )
+            self.image.residency.run_at(address).filter(|r| r.resident)?;
+            Some((0..TRIES).find_map(|_| {
+                let mut bytes = [0; POOL_HEADER];
+                self.image.read(address, &mut bytes).ok()?;
+                let header = pymalloc::pool_header(&bytes, address, self.geometry)?;
+                let arenaindex = header.arenaindex;
+                (header.class == Some(i as u8)).then_some(ListedPool { address, arenaindex })
+            }))
         })
     }
 
-    /// Most listed pools have a valid header; a few may be torn at this moment or not resident.
+    /// Most listed pools have a valid header; a few may have been emptied or filled meanwhile.
     fn holds_pools(&self, words: &[u64], base: u64) -> bool {
         let (mut good, mut bad) = (0, 0);
         for pool in self.listed_pools(words, base) {
             *(if pool.is_some() { &mut good } else { &mut bad }) += 1;
         }
-        bad <= good / 4 + 1 && (good > 0 || bad == 0)
+        bad <= good / 2 + 1
     }
 
     /// The arenas of the `_obmalloc_state` at `at`.
@@ -331,7 +337,7 @@ impl Search<'_> {
                 && self.may_hold_state(*candidate)
         });
         let variable = candidates.find(|(_, candidate)| {
-            samples.iter().all(|(_, pool, index)| self.brackets(*candidate, *index, *pool))
+            samples.iter().all(|p| self.brackets(*candidate, p.arenaindex, p.address))
         });
         let Some((variable, array)) = variable else {
             return Err(Miss::Invalid(format!(
