@@ -1,2 +1,53 @@
-//! stub
-fn main() {}
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write]`.
+//!
+//! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
+//! puts the table with the date and the machine into `docs/benchmarks.md`.
+
+#![forbid(unsafe_code)]
+
+mod churn;
+mod heap;
+mod peak;
+mod table;
+
+use anyhow::{Context, bail};
+
+use crate::table::Table;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        // A child of ours: runs a command and says the peak RSS of its children.
+        Some("peak") => return peak::of_children(&args[1..]),
+        Some("--write") | None => {}
+        Some(other) => bail!("unknown argument {other}; usage: pydefrag-bench [--write]"),
+    }
+    let tool = build_tool()?;
+    let mut table = Table::default();
+    heap::measure(&tool, &mut table)?;
+    churn::measure(&tool, &mut table)?;
+    print!("{}", table.markdown());
+    if !args.is_empty() {
+        let path = pydefrag_harness::repository().join("docs/benchmarks.md");
+        std::fs::write(&path, table.page()).context("docs/benchmarks.md could not be written")?;
+    }
+    if table.missed() > 0 {
+        bail!("{} of the limits are missed", table.missed());
+    }
+    Ok(())
+}
+
+/// The release binary of the tool.
+fn build_tool() -> anyhow::Result<std::path::PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let built = std::process::Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "pydefrag-cli"])
+        .current_dir(pydefrag_harness::repository())
+        .status()?;
+    if !built.success() {
+        bail!("the tool does not build");
+    }
+    let target = std::env::current_exe()?;
+    let folder = target.parent().context("the bench's own folder")?;
+    Ok(folder.join("pydefrag"))
+}

@@ -10,6 +10,7 @@ import time
 
 import serve
 
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 SIZES = tuple(size * mmap.PAGESIZE for size in (1, 16, 64, 256))
 
 
@@ -21,11 +22,11 @@ def end_with_stdin():
 
 def churn():
     count = 0
-    held = [mmap.mmap(-1, SIZES[i % 4]) for i in range(32)]
+    held = [mmap.mmap(-1, SIZES[i % 4], flags=PRIVATE) for i in range(32)]
     next_line = time.monotonic() + 0.25
     while True:
         held[count % 32].close()
-        held[count % 32] = fresh = mmap.mmap(-1, SIZES[count % 4])
+        held[count % 32] = fresh = mmap.mmap(-1, SIZES[count % 4], flags=PRIVATE)
         fresh[0] = 1
         count += 1
         if count % 64 == 0 and time.monotonic() >= next_line:

@@ -7,11 +7,13 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::access::{LookError, diagnose};
 use crate::live::LiveMemory;
 use crate::mappings::{Mapping, ParseError, Smaps, parse_smaps};
 use crate::memory::{Memory, ReadError};
+use crate::pace::{Pace, Paced};
 use crate::process::ProcessFacts;
 use crate::residency::Residency;
 use crate::{OS_PAGE, elf};
@@ -54,19 +56,18 @@ impl Image {
         if facts.kernel {
             return Err(LookError::Kernel(pid, facts.name.clone()).into());
         }
-        let mut smaps = read_smaps(pid)?;
-        for _ in 1..SMAPS_TRIES {
-            if smaps.overlaps == 0 {
-                break;
-            }
-            smaps = read_smaps(pid)?;
+        let pace = Arc::new(Pace::of(pid));
+        let mut smaps = read_smaps(pid, &pace)?;
+        // Of a process whose map changes all the while, no list is whole.
+        if smaps.overlaps > 0 && !pace.is_gentle() {
+            smaps = read_smaps(pid, &pace)?;
         }
         let mappings = smaps.mappings;
         if mappings.is_empty() {
             return Err(LookError::Ended(pid).into());
         }
-        let residency = Residency::of(pid, &mappings).map_err(|e| look(pid, e))?;
-        Ok(Image { pid, mappings, residency, memory: Box::new(LiveMemory::new(pid)) })
+        let residency = Residency::paced(pid, &mappings, &pace).map_err(|e| look(pid, e))?;
+        Ok(Image { pid, mappings, residency, memory: Box::new(LiveMemory::paced(pid, pace)) })
     }
 
     /// An image of planted memory, for tests and fuzzing.
@@ -91,24 +92,49 @@ impl Image {
 
     /// Reads exactly `into.len()` bytes at `address`, without changing the target.
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let mut resident = Vec::new();
         let mut at = address;
-        let mut rest = into;
-        while !rest.is_empty() {
+        let end = address.checked_add(into.len() as u64).ok_or(ReadError::Unmapped(address))?;
+        while at < end {
             let m = self.mapping_at(at).ok_or(ReadError::Unmapped(at))?;
             let run = self.residency.run_at(at);
             let upto = match run {
                 Some(r) => r.end.min(m.end),
                 None => m.end.min((at & !(OS_PAGE - 1)) + OS_PAGE),
             };
-            let n = (rest.len() as u64).min(upto - at) as usize;
-            let (part, tail) = rest.split_at_mut(n);
+            let n = (upto.min(end) - at) as usize;
+            let part = &mut into[(at - address) as usize..][..n];
             match run {
-                Some(r) if r.resident => self.memory.read(at, part)?,
+                Some(r) if r.resident => resident.push((at, n)),
                 Some(_) => return Err(ReadError::Swapped(at)),
                 None if m.is_file() => self.read_file(m, at, part)?,
                 None => part.fill(0),
             }
-            (rest, at) = (tail, at + n as u64);
+            at += n as u64;
+        }
+        self.read_resident(address, &resident, into)
+    }
+
+    /// Reads pieces of the range that `into` stands for, with one call where one will do.
+    fn read_resident(
+        &self,
+        address: u64,
+        pieces: &[(u64, usize)],
+        into: &mut [u8],
+    ) -> Result<(), ReadError> {
+        if let [(at, n)] = pieces {
+            return self.memory.read(*at, &mut into[(at - address) as usize..][..*n]);
+        }
+        let mut packed = vec![0; pieces.iter().map(|p| p.1).sum()];
+        let failed = self.memory.read_scattered(pieces, &mut packed)?;
+        if let Some(first) = failed.first() {
+            return Err(ReadError::Unmapped(pieces[*first].0));
+        }
+        let mut from = &packed[..];
+        for (at, n) in pieces {
+            let (part, rest) = from.split_at(*n);
+            into[(at - address) as usize..][..*n].copy_from_slice(part);
+            from = rest;
         }
         Ok(())
     }
@@ -145,12 +171,9 @@ impl Image {
     }
 }
 
-/// The list of a process that maps and unmaps all the while is read again this often.
-const SMAPS_TRIES: usize = 5;
-
-fn read_smaps(pid: i32) -> Result<Smaps, OpenError> {
-    let smaps = File::open(format!("/proc/{pid}/smaps")).map_err(|e| look(pid, e))?;
-    parse_smaps(BufReader::with_capacity(256 << 10, smaps)).map_err(|e| match e {
+fn read_smaps(pid: i32, pace: &Pace) -> Result<Smaps, OpenError> {
+    let from = File::open(format!("/proc/{pid}/smaps")).map_err(|e| look(pid, e))?;
+    parse_smaps(BufReader::with_capacity(256 << 10, Paced { pace, from })).map_err(|e| match e {
         ParseError::Read(e) => OpenError::Look(look(pid, e)),
         source => OpenError::Smaps { pid, source },
     })

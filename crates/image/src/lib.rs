@@ -21,6 +21,7 @@ mod image;
 mod live;
 mod mappings;
 mod memory;
+mod pace;
 mod process;
 mod redact;
 mod residency;

@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::memory::{Memory, ReadError};
+use crate::pace::Pace;
 
 /// The kernel takes at most this many pieces in one call (`UIO_MAXIOV`).
 const MOST_PIECES: usize = 1024;
@@ -19,23 +20,30 @@ pub struct LiveMemory {
     pid: i32,
     /// Opened when `process_vm_readv` is refused; from then on used instead of it.
     file: OnceLock<Option<File>>,
+    pace: Arc<Pace>,
 }
 
 impl LiveMemory {
     /// Memory of `pid`. Whether it may be read shows at the first read.
     pub fn new(pid: i32) -> Self {
-        LiveMemory { pid, file: OnceLock::new() }
+        Self::paced(pid, Arc::default())
+    }
+
+    /// Memory of `pid`, read at this pace.
+    pub(crate) fn paced(pid: i32, pace: Arc<Pace>) -> Self {
+        LiveMemory { pid, file: OnceLock::new(), pace }
     }
 
     /// One `process_vm_readv`: the bytes transferred, which end at the first piece that failed.
     fn call(&self, remote: &[libc::iovec], into: &mut [u8]) -> io::Result<usize> {
         let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-        // SAFETY: `local` describes exactly the exclusively borrowed `into`, into which the kernel
-        // writes at most `iov_len` bytes. `remote` holds addresses of another process, which the
-        // kernel validates; its count is that of the slice.
-        let n = unsafe {
-            libc::process_vm_readv(self.pid, &local, 1, remote.as_ptr(), remote.len() as u64, 0)
-        };
+        let (pieces, count) = (remote.as_ptr(), remote.len() as u64);
+        let n = self.pace.locked(|| {
+            // SAFETY: `local` describes exactly the exclusively borrowed `into`, into which the
+            // kernel writes at most `iov_len` bytes. `pieces` are `count` addresses of another
+            // process, which the kernel validates.
+            unsafe { libc::process_vm_readv(self.pid, &local, 1, pieces, count, 0) }
+        });
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
     }
 

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use procfs::process::Process;
+use procfs::FromBufRead;
+use procfs::process::{Process, Status};
 
 use crate::access::LookError;
 use crate::redact::command_line;
@@ -46,12 +47,21 @@ impl ProcessFacts {
     }
 
     fn read(process: &Process) -> procfs::ProcResult<ProcessFacts> {
-        let status = process.status()?;
-        let arguments = process.cmdline().unwrap_or_default();
+        /// `PF_KTHREAD`. That there is no memory does not tell: an ending process has none either.
+        const KERNEL_THREAD: u32 = 0x0020_0000;
+        // Names and arguments may hold any bytes; procfs gives up on those that are not UTF-8.
+        let text = |file: &str| {
+            let bytes = std::fs::read(format!("/proc/{}/{file}", process.pid))?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let stat = process.stat()?;
+        let status = Status::from_buf_read(text("status")?.as_bytes())?;
+        let arguments = text("cmdline").unwrap_or_default();
+        let arguments: Vec<&str> = arguments.split('\0').filter(|a| !a.is_empty()).collect();
         let kib = |v: Option<u64>| v.map(|v| v * 1024);
         let command = match arguments.is_empty() {
-            true => format!("[{}]", status.name),
-            false => command_line(arguments.iter().map(String::as_str)),
+            true => format!("[{}]", stat.comm),
+            false => command_line(arguments.iter().copied()),
         };
         Ok(ProcessFacts {
             pid: process.pid,
@@ -60,12 +70,12 @@ impl ProcessFacts {
             uid: status.euid,
             threads: status.threads,
             command,
-            argv0: arguments.into_iter().next().unwrap_or_default(),
+            argv0: arguments.first().copied().unwrap_or_default().into(),
             rss: kib(status.vmrss),
             hwm: kib(status.vmhwm),
             page_tables: kib(status.vmpte),
-            kernel: status.vmsize.is_none() && !status.state.starts_with('Z'),
-            name: status.name,
+            kernel: stat.flags & KERNEL_THREAD != 0,
+            name: stat.comm,
         })
     }
 }

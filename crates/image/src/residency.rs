@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::OS_PAGE;
 use crate::mappings::Mapping;
+use crate::pace::Pace;
 
 /// Neighbouring OS pages that are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +57,15 @@ const PRESENT: u64 = 1 << 63;
 impl Residency {
     /// Looks at every mapping that has something resident or swapped.
     pub fn of(pid: i32, mappings: &[Mapping]) -> io::Result<Residency> {
+        Self::paced(pid, mappings, &Pace::default())
+    }
+
+    pub(crate) fn paced(pid: i32, mappings: &[Mapping], pace: &Pace) -> io::Result<Residency> {
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
         let unknown = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL));
         // Guard pages are told from swapped ones by newer kernels, which alone know the category.
         for guard in [IS_GUARD, 0] {
-            match Self::scan(&file, mappings, guard) {
+            match Self::scan(&file, mappings, guard, pace) {
                 Err(e) if unknown(&e) => {}
                 result => return result,
             }
@@ -74,11 +79,16 @@ impl Residency {
     }
 
     /// With `PAGEMAP_SCAN`; sharing from pagemap's entries where smaps counts shared pages.
-    fn scan(file: &File, mappings: &[Mapping], guard: u64) -> io::Result<Residency> {
+    fn scan(
+        file: &File,
+        mappings: &[Mapping],
+        guard: u64,
+        pace: &Pace,
+    ) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
             let first = all.runs.len();
-            scan_range(file, m.start, m.end, guard, &mut all)?;
+            pace.locked(|| scan_range(file, m.start, m.end, guard, &mut all))?;
             if m.shared > 0 && m.anonymous > 0 {
                 let plain = all.runs.split_off(first);
                 for run in plain {

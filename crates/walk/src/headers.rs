@@ -46,8 +46,8 @@ impl HeaderTotals {
     }
 }
 
-/// Arenas whose headers are read with one call.
-const ARENAS_A_BATCH: usize = 16;
+/// Arenas whose headers a worker reads in one turn.
+const ARENAS_A_BATCH: usize = 32;
 const TRIES: usize = 20;
 
 /// Reads the headers of all carved pools.

@@ -216,6 +216,11 @@ impl Search<'_> {
         })
     }
 
+    /// The array of arena objects is allocated by malloc.
+    fn may_hold_array(&self, at: u64) -> bool {
+        self.image.mapping_at(at).is_some_and(|m| m.permissions.write && m.is_private_anonymous())
+    }
+
     /// Whether `usedpools` is at this address, with real pools in it.
     fn is_usedpools(&self, at: u64) -> bool {
         at != 0
@@ -333,11 +338,12 @@ impl Search<'_> {
         let mut candidates = all_words.filter(|(_, candidate)| {
             candidate % 16 == 0
                 && *candidate != 0
+                && self.may_hold_array(*candidate)
                 && tried.insert(*candidate)
-                && self.may_hold_state(*candidate)
         });
+        let mut pages = Pages::default();
         let variable = candidates.find(|(_, candidate)| {
-            samples.iter().all(|p| self.brackets(*candidate, p.arenaindex, p.address))
+            samples.iter().all(|p| self.brackets(&mut pages, *candidate, p))
         });
         let Some((variable, array)) = variable else {
             return Err(Miss::Invalid(format!(
@@ -354,12 +360,13 @@ impl Search<'_> {
         Ok(arenas)
     }
 
-    /// Whether the arena listed at `index` contains `pool`.
-    fn brackets(&self, array: u64, index: u32, pool: u64) -> bool {
-        let object = array + u64::from(index) * ARENA_OBJECT as u64;
-        self.image.word(object).is_ok_and(|address| {
-            address != 0 && address <= pool && pool - address < self.geometry.arena_size
-        })
+    /// Whether the arena that an array at `array` lists at the pool's index contains the pool.
+    fn brackets(&self, pages: &mut Pages, array: u64, pool: &ListedPool) -> bool {
+        let object = array + u64::from(pool.arenaindex) * ARENA_OBJECT as u64;
+        let address = pages.word(self.image, object);
+        address != 0
+            && address <= pool.address
+            && pool.address - address < self.geometry.arena_size
     }
 
     /// Reads an array of this length, if it is one, and whether it may be longer.
@@ -393,6 +400,21 @@ impl Search<'_> {
             length *= 2;
         }
         arenas.ok_or_else(|| Miss::Invalid(format!("the arena objects at {array:#x} are invalid")))
+    }
+}
+
+/// OS pages that were read, so that thousands of candidates on few pages cost few calls.
+#[derive(Default)]
+struct Pages(std::collections::HashMap<u64, Vec<u64>>);
+
+impl Pages {
+    /// The word at an address; zero where it cannot be read.
+    fn word(&mut self, image: &Image, at: u64) -> u64 {
+        let page = at & !(OS_PAGE - 1);
+        let words = self.0.entry(page).or_insert_with(|| {
+            image.words(page, OS_PAGE as usize / 8).unwrap_or_default()
+        });
+        words.get((at - page) as usize / 8).copied().unwrap_or(0)
     }
 }
 

@@ -161,6 +161,33 @@ impl Contents {
         returnable
     }
 
+    /// Whether `length` neighbouring carved blocks are free: each doubling of the shift halves the
+    /// runs that survive.
+    fn has_free_run(&self, length: u32) -> bool {
+        if length > self.header.carved - self.header.used {
+            return false;
+        }
+        let mut starts = self.live.map(|w| !w);
+        // Slots that were never carved are not free blocks.
+        for (i, word) in starts.iter_mut().enumerate() {
+            let bits = self.header.carved.saturating_sub(64 * i as u32).min(64);
+            *word &= if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+        }
+        let mut reach = 1;
+        while reach < length {
+            let shift = reach.min(length - reach);
+            let (words, bits) = (shift as usize / 64, shift % 64);
+            for i in 0..BITMAP {
+                let at = |k: usize| starts.get(k).copied().unwrap_or(0);
+                let high = if bits == 0 { 0 } else { at(i + words + 1) << (64 - bits) };
+                let moved = at(i + words) >> bits | high;
+                starts[i] &= moved;
+            }
+            reach += shift;
+        }
+        starts.iter().any(|w| *w != 0)
+    }
+
     /// Adds the pool to the free runs. Runs inside that cannot become the longest are skipped.
     pub(crate) fn free_runs(&self, g: Geometry, pages: Pages, runs: &mut FreeRuns) {
         let (size, head) = (block_size(self.class), POOL_HEADER as u64);
@@ -169,8 +196,7 @@ impl Contents {
             .rev()
             .find(|i| self.live[*i] != 0)
             .map_or(0, |i| 64 * i as u64 + 63 - u64::from(self.live[i].leading_zeros()));
-        let inside = g.blocks(self.class) * size - u64::from(self.header.used) * size;
-        if inside > runs.longest {
+        if self.has_free_run((runs.longest / size) as u32 + 1) {
             for slot in 0..last_live {
                 let start = head + slot * size;
                 match self.is_live(slot) {
@@ -325,6 +351,17 @@ mod tests {
             prop_assert_eq!(account, expected);
             prop_assert_eq!(back, expected_back);
             prop_assert_eq!(account.total(), pages.resident_bytes());
+        }
+
+        #[test]
+        fn free_runs_are_found_by_their_length(
+            chosen in proptest::collection::vec(any::<bool>(), 200), length in 1u32..200,
+        ) {
+            let mut free: Vec<u32> = (0..200).filter(|s| chosen[*s as usize]).collect();
+            free.truncate(199);
+            let pool = used(&planted(0, 200, &free, Geometry::LARGE), Geometry::LARGE);
+            let longest = chosen.split(|f| !f).map(<[bool]>::len).max().unwrap_or(0) as u32;
+            prop_assert_eq!(pool.has_free_run(length), length <= longest.min(199));
         }
 
         #[test]

@@ -20,6 +20,8 @@ use crate::pool::{self, MOST_PAGES, Pages, Pool};
 /// the target needs for a few dozen allocations, and only a pool in use at that moment is torn.
 const TRIES: u32 = 200;
 const MOST_WORKERS: usize = 8;
+/// Neighbouring arenas share the target's page tables, whose locks two workers would fight for.
+const ARENAS_A_TURN: usize = 16;
 
 /// All pymalloc heaps of a process, walked.
 #[derive(Debug)]
@@ -71,13 +73,18 @@ pub fn walk(image: &Image, states: &[State]) -> Result<Walk, ReadError> {
         let mut buffer = Vec::new();
         let mut done = Vec::new();
         loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some((interpreter, geometry, listed)) = jobs.get(i) else { return Ok(done) };
-            let arena = ArenaReader { image, geometry: *geometry, listed, buffer: &mut buffer };
-            done.push((i, arena.walk(*interpreter as u16)?));
+            let first = ARENAS_A_TURN * next.fetch_add(1, Ordering::Relaxed);
+            if first >= jobs.len() {
+                return Ok(done);
+            }
+            let turn = jobs.iter().enumerate().skip(first).take(ARENAS_A_TURN);
+            for (i, (interpreter, geometry, listed)) in turn {
+                let arena = ArenaReader { image, geometry: *geometry, listed, buffer: &mut buffer };
+                done.push((i, arena.walk(*interpreter as u16)?));
+            }
         }
     };
-    let mut walked = if jobs.len() < 8 || workers < 2 {
+    let mut walked = if jobs.len() <= 2 * ARENAS_A_TURN || workers < 2 {
         work()?
     } else {
         std::thread::scope(|scope| {
