@@ -364,9 +364,7 @@ impl Search<'_> {
     fn brackets(&self, pages: &mut Pages, array: u64, pool: &ListedPool) -> bool {
         let object = array + u64::from(pool.arenaindex) * ARENA_OBJECT as u64;
         let address = pages.word(self.image, object);
-        address != 0
-            && address <= pool.address
-            && pool.address - address < self.geometry.arena_size
+        address != 0 && address <= pool.address && pool.address - address < self.geometry.arena_size
     }
 
     /// Reads an array of this length, if it is one, and whether it may be longer.
@@ -411,9 +409,10 @@ impl Pages {
     /// The word at an address; zero where it cannot be read.
     fn word(&mut self, image: &Image, at: u64) -> u64 {
         let page = at & !(OS_PAGE - 1);
-        let words = self.0.entry(page).or_insert_with(|| {
-            image.words(page, OS_PAGE as usize / 8).unwrap_or_default()
-        });
+        let words = self
+            .0
+            .entry(page)
+            .or_insert_with(|| image.words(page, OS_PAGE as usize / 8).unwrap_or_default());
         words.get((at - page) as usize / 8).copied().unwrap_or(0)
     }
 }

@@ -287,7 +287,11 @@ impl Division<'_> {
             return (self.kinds.of_file(m), MAPPED);
         }
         match name {
-            b"[heap]" => (OwnerKind::Malloc, MAPPED),
+            b"[heap]" => match self.preloaded {
+                // brk serves whoever replaced malloc.
+                Some(kind) => (kind, BY_EXCLUSION),
+                None => (OwnerKind::Malloc, MAPPED),
+            },
             n if n.starts_with(b"[stack") => (OwnerKind::ThreadStacks, MAPPED),
             b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]" => {
                 (OwnerKind::Libraries, MAPPED)
