@@ -132,7 +132,8 @@ fn many_threads() {
 /// The examples answer no questions: they are recounted.
 #[test]
 fn examples() {
-    for (name, size) in [("session_cache", "60000"), ("json_document", "60000"), ("healthy", "60000")]
+    for (name, size) in
+        [("session_cache", "60000"), ("json_document", "60000"), ("healthy", "60000")]
     {
         let path = pydefrag_harness::repository().join(format!("examples/{name}.py"));
         let path = path.to_str().unwrap().to_owned();
@@ -176,7 +177,8 @@ fn allocators() {
             ("pymalloc_debug", "pymalloc", true),
         ];
         if interpreter.minor >= 13 {
-            settings.extend([("mimalloc", "mimalloc", false), ("mimalloc_debug", "mimalloc", true)]);
+            settings
+                .extend([("mimalloc", "mimalloc", false), ("mimalloc_debug", "mimalloc", true)]);
         }
         for (setting, allocator, debug) in settings {
             for trace in ["", "1"] {

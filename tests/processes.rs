@@ -156,6 +156,27 @@ fn pages_shared_with_a_parent_are_told_and_not_credited() {
     assert!(purge(&shared) * 2 < purge(&alone), "{} {}", purge(&shared), purge(&alone));
 }
 
+/// 3.15 advises huge pages for its arenas. Where the kernel gives them, they are told, what they make
+/// resident is accounted for, and the owners still sum to Rss.
+#[test]
+fn arenas_on_huge_pages() {
+    let Some(interpreter) = Interpreters::load().get("3.15") else { return };
+    const PR_SET_THP_DISABLE: u32 = 41;
+    let mut target = Target::spawn(interpreter, "fragmented.py", &["1000"], &[]);
+    target
+        .ask(&format!("eval __import__('ctypes').CDLL(None).prctl({PR_SET_THP_DISABLE},0,0,0,0)"));
+    target.ask("eval globals().update(more=[b'x'*(i%400)+b'%d'%i for i in range(300000)])");
+    target.ask("eval more.__delitem__(slice(0,None,2))");
+    let s = snapshot_at_rest(&target);
+    let owners = s["owners"].as_array().unwrap();
+    let sum = |field: &str| owners.iter().map(|o| o[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("resident"), s["memory"]["rss"].as_u64().unwrap());
+    assert_eq!(sum("huge"), s["memory"]["anon_huge_pages"].as_u64().unwrap(), "{owners:#?}");
+    if sum("huge") == 0 {
+        eprintln!("not run: the kernel gave no huge pages");
+    }
+}
+
 #[test]
 fn ps_lists_targets_as_a_tree() {
     let all = Interpreters::load().minors();

@@ -2,7 +2,8 @@
 //!
 //! Shares no code with the walkers. It finds pools by scanning all anonymous writable memory for pool
 //! headers (the walkers go from interpreter to arena to pool), marks every byte, and looks at every OS
-//! page by its entry in `/proc/PID/pagemap`. The target must be at rest.
+//! page by its entry in `/proc/PID/pagemap`. The target must be at rest, and without transparent huge
+//! pages: they make pools resident that were never carved and so have no header to be found by.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -109,7 +110,8 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
         if entry >> 63 == 0 {
             continue;
         }
-        let has = |mark| marks[k * PAGE..(k + 1) * PAGE].iter().filter(|m| **m == mark).count() as u64;
+        let has =
+            |mark| marks[k * PAGE..(k + 1) * PAGE].iter().filter(|m| **m == mark).count() as u64;
         let page = PAGE as u64;
         let exclusive = page * (entry >> 56 & 1);
         if used == 0 {

@@ -4,29 +4,51 @@ use pydefrag_harness::{Interpreters, Target, smaps};
 
 use crate::support::{run, snapshot};
 
+/// What the kernel does to everybody at times: drop file pages, collapse pages to huge ones.
+fn disturbances() -> Vec<String> {
+    let counted = std::fs::read_to_string("/proc/vmstat").unwrap();
+    let names = ["drop_pagecache ", "pgsteal_kswapd ", "pgsteal_direct ", "thp_collapse_alloc "];
+    counted.lines().filter(|l| names.iter().any(|n| l.starts_with(n))).map(Into::into).collect()
+}
+
 /// RSS, Swap, VmPTE and the page map of a resting target are equal before and after 10 snapshots.
 #[test]
 fn ten_snapshots_leave_a_resting_target_as_it_was() {
     for interpreter in Interpreters::load().all() {
         for (script, args) in [("fragmented.py", "50000"), ("subinterpreters.py", "5000")] {
-            let target = Target::spawn(interpreter, script, &[args], &[]);
-            target.wait_blocked();
-            let look = || (smaps::Memory::of(target.pid()), smaps::PageMap::of(target.pid()));
-            let before = look();
-            let first = snapshot(target.pid());
-            for _ in 0..8 {
-                snapshot(target.pid());
-            }
-            assert!(run(&["ps"]).status.success());
-            let last = snapshot(target.pid());
-            assert_eq!(look(), before, "{script} on {}", interpreter.name);
-            // And what does not change is told the same each time.
-            // PSS is not among it: it depends on who else maps the same libraries.
-            for part in ["/owners", "/pymalloc", "/fragmentation", "/ladder", "/torn", "/memory/rss"] {
-                let (first, last) = (first.pointer(part), last.pointer(part));
-                assert!(first.is_some() && first == last, "{script} on {}: {part}", interpreter.name);
-            }
+            let what = format!("{script} on {}", interpreter.name);
+            // Only what the kernel itself disturbed is tried again.
+            let undisturbed = (0..5).any(|_| {
+                let target = Target::spawn(interpreter, script, &[args], &[]);
+                target.wait_blocked();
+                let counts = disturbances();
+                let outcome = std::panic::catch_unwind(|| looked_at_ten_times(&target, &what));
+                match outcome {
+                    Ok(()) => true,
+                    Err(_) if disturbances() != counts => false,
+                    Err(failure) => std::panic::resume_unwind(failure),
+                }
+            });
+            assert!(undisturbed, "{what}: the kernel never left it alone");
         }
+    }
+}
+
+fn looked_at_ten_times(target: &Target, what: &str) {
+    let look = || (smaps::Memory::of(target.pid()), smaps::PageMap::of(target.pid()));
+    let before = look();
+    let first = snapshot(target.pid());
+    for _ in 0..8 {
+        snapshot(target.pid());
+    }
+    assert!(run(&["ps"]).status.success());
+    let last = snapshot(target.pid());
+    assert_eq!(look(), before, "{what}");
+    // And what does not change is told the same each time.
+    // PSS is not among it: it depends on who else maps the same libraries.
+    for part in ["/owners", "/pymalloc", "/fragmentation", "/ladder", "/torn", "/memory/rss"] {
+        let (first, last) = (first.pointer(part), last.pointer(part));
+        assert!(first.is_some() && first == last, "{what}: {part}");
     }
 }
 

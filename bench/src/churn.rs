@@ -73,11 +73,7 @@ fn while_looking(
             let mut n = 0;
             while !done.load(Ordering::Relaxed) {
                 let out = Command::new(tool).args(["snapshot", pid]).output()?;
-                anyhow::ensure!(
-                    out.status.success(),
-                    "{}",
-                    String::from_utf8_lossy(&out.stderr)
-                );
+                anyhow::ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
                 n += 1;
             }
             Ok(n)

@@ -89,7 +89,12 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
         beside(command),
     );
     let limit = if minor < 10 { 0.8 } else { 0.25 };
-    table.add(&format!("header-only / bare copy ({what})"), ratio(quick), Some(limit), beside(quick));
+    table.add(
+        &format!("header-only / bare copy ({what})"),
+        ratio(quick),
+        Some(limit),
+        beside(quick),
+    );
     let kept = std::env::temp_dir().join(format!("pydefrag-bench-{pid}.pdsnap"));
     let peak = peak::of(tool, &["snapshot", &pid.to_string(), "-o", &kept.display().to_string()])?;
     let file = kept.metadata()?.len();

@@ -17,8 +17,7 @@ pub(crate) fn of_children(command: &[String]) -> anyhow::Result<()> {
 
 /// Peak RSS in bytes of the tool with these arguments.
 pub(crate) fn of(tool: &Path, args: &[&str]) -> anyhow::Result<u64> {
-    let out =
-        Command::new(std::env::current_exe()?).arg("peak").arg(tool).args(args).output()?;
+    let out = Command::new(std::env::current_exe()?).arg("peak").arg(tool).args(args).output()?;
     ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     Ok(String::from_utf8(out.stdout)?.trim().parse()?)
 }

@@ -1,4 +1,4 @@
-//! The binary: maps the outcome of [`pydefrag_cli::run`] to an exit code and a message.
+//! The binary: maps the outcome of [`pydefrag_cli::main_with`] to an exit code and a message.
 
 #![forbid(unsafe_code)]
 

@@ -26,7 +26,11 @@ pub struct Target {
 impl Target {
     /// Starts a script of `tests/targets`, or any other by its absolute path, and waits until it
     /// says READY. Of this process's environment no `PYTHON…` variable reaches it.
+    ///
+    /// It gets no transparent huge pages, unless it asks for them itself: 3.15 advises the kernel to
+    /// use them for arenas, and khugepaged then fills the holes of a target at rest whenever it likes.
     pub fn spawn(of: &Interpreter, script: &str, args: &[&str], envs: &[(&str, &str)]) -> Self {
+        nix::sys::prctl::set_thp_disable(true).expect("the kernel can disable huge pages");
         let mut command = Command::new(&of.program);
         for (key, _) in env::vars_os() {
             if key.to_string_lossy().starts_with("PYTHON") {
