@@ -95,7 +95,7 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
     let mut freed = 0;
     while block != 0 && freed <= 1024 {
         let at = block.wrapping_sub(pool) as usize;
-        if at < 48 || at + size > next || (at - 48) % size != 0 {
+        if at < 48 || at + size > next || !(at - 48).is_multiple_of(size) {
             return;
         }
         marks[at..at + size].fill(b'f');

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::{LookError, diagnose};
@@ -88,6 +89,19 @@ impl Image {
     pub fn mapping_at(&self, address: u64) -> Option<&Mapping> {
         let i = self.mappings.partition_point(|m| m.end <= address);
         self.mappings.get(i).filter(|m| m.contains(address))
+    }
+
+    /// The program that the process runs, as it sees it.
+    pub fn program(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
+    }
+
+    /// The first bytes of that program: where an ELF file says what machine it is for.
+    pub fn program_head(&self) -> Option<[u8; 20]> {
+        let mut head = [0; 20];
+        let program = File::open(format!("/proc/{}/exe", self.pid)).ok()?;
+        program.read_exact_at(&mut head, 0).ok()?;
+        Some(head)
     }
 
     /// Reads exactly `into.len()` bytes at `address`, without changing the target.

@@ -97,7 +97,8 @@ pub fn pool_header(bytes: &[u8], address: u64, g: Geometry) -> Option<PoolHeader
     let (next, max) = (u64::from(u32_at(bytes, 40)), u64::from(u32_at(bytes, 44)));
     let head = POOL_HEADER as u64;
     // A new pool hands out its first block and carves the second: never fewer than two.
-    let carvable = (head + 2 * size..=max + size).contains(&next) && (next - head) % size == 0;
+    let carvable =
+        (head + 2 * size..=max + size).contains(&next) && (next - head).is_multiple_of(size);
     if max != g.pool_size - size || !carvable {
         return None;
     }

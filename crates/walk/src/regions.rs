@@ -210,14 +210,13 @@ impl Kinds {
             let same = |m: &&Mapping| m.name.as_deref() == Some(path);
             image.mappings.iter().find(same).map(|m| m.inode)
         };
-        let executable = std::fs::read_link(format!("/proc/{}/exe", image.pid)).ok();
         let mut elf = HashMap::new();
         for m in image.mappings.iter().filter(|m| m.is_file()) {
             *elf.entry(m.inode).or_default() |= m.permissions.execute;
         }
         Kinds {
             interpreter: runtime.and_then(|r| inode_of(&r.module.path)),
-            executable: executable.as_deref().and_then(inode_of),
+            executable: image.program().as_deref().and_then(inode_of),
             elf,
         }
     }

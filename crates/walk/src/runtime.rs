@@ -72,7 +72,7 @@ impl Runtime {
     pub fn find(image: &Image) -> Result<Runtime, Refusal> {
         let pid = image.pid;
         let what = || program(image);
-        if let Some(class) = foreign_class(pid) {
+        if let Some(class) = foreign_class(image) {
             return Err(Refusal::Unsupported {
                 pid,
                 what: format!("{} ({class})", what()),
@@ -221,17 +221,12 @@ fn candidates(image: &Image) -> Vec<&Mapping> {
 
 /// The program that a process runs, for messages.
 fn program(image: &Image) -> String {
-    match std::fs::read_link(format!("/proc/{}/exe", image.pid)) {
-        Ok(path) => path.display().to_string(),
-        Err(_) => "an unknown program".into(),
-    }
+    image.program().map_or("an unknown program".into(), |path| path.display().to_string())
 }
 
 /// Set when the executable is no 64-bit x86-64 ELF file: what it is.
-fn foreign_class(pid: i32) -> Option<&'static str> {
-    use std::io::Read;
-    let mut head = [0; 20];
-    std::fs::File::open(format!("/proc/{pid}/exe")).ok()?.read_exact(&mut head).ok()?;
+fn foreign_class(image: &Image) -> Option<&'static str> {
+    let head = image.program_head()?;
     match (head[4], u16::from_le_bytes([head[18], head[19]])) {
         (2, 62) => None,
         (1, _) => Some("32-bit"),
