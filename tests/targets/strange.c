@@ -5,7 +5,7 @@
 //   unmapped   the head of the list of interpreters is no address
 //   top        ... is the last address there is
 //   cycle      interpreters in a ring
-//   long       4,096 interpreters of 16 MiB, one behind the other, full of pointers to more of them
+//   long       5,000 interpreters of 1 MiB that overlap, full of pointers to more of the same
 //   future     3.99, with nothing in it
 //   gilless    3.14 without the GIL, whose list of interpreters is a ring
 #include <stdint.h>
@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
         ring[0][1] = (uint64_t)ring[1];
         ring[1][1] = (uint64_t)ring[0];
     } else if (!strcmp(how, "long")) {
-        uint64_t size = 16 << 20, count = 4096, step = 4096;
+        uint64_t size = 1 << 20, count = 5000, step = 4096;
         char *at = mmap(0, size + count * step, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         for (uint64_t i = 0; i < (size + count * step) / 8; i++)

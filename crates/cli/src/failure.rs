@@ -1,6 +1,7 @@
 //! How failures are told: one sentence, and a `hint:` line with the command that helps.
 
 use std::fmt;
+use std::io::Write;
 
 /// A failure with a hint.
 #[derive(Debug)]
@@ -31,10 +32,15 @@ pub(crate) fn tell(e: &anyhow::Error) {
             sentence = format!("{sentence}: {cause}");
         }
     }
-    eprintln!("pydefrag: {}", escaped(&sentence));
+    say(&format!("pydefrag: {sentence}"));
     if let Some(h) = e.chain().find_map(|c| c.downcast_ref::<Hinted>()) {
-        eprintln!("hint: {}", escaped(&h.hint));
+        say(&format!("hint: {}", h.hint));
     }
+}
+
+/// Prints a line on stderr. That nobody reads it (any more) is no failure, as it is for `eprintln!`.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", escaped(line));
 }
 
 /// Paths and command lines may hold anything; a terminal shall not obey them.

@@ -2,6 +2,8 @@
 //!
 //! Owns the order of the steps and what a process that ends or execs midway means.
 
+use std::time::{Duration, Instant};
+
 use pydefrag_heap::Partial;
 use pydefrag_image::{
     Denial, Identity, Image, LookError, OpenError, ProcessFacts, ReadError, diagnose,
@@ -12,27 +14,36 @@ use crate::failure::hinted;
 
 /// A process that maps and unmaps all the while may outrun one look at its mappings.
 const TRIES: usize = 8;
+/// No further attempt begins after this long: what is not understood by then will not be.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at the process `pid`.
 pub(crate) fn look(pid: i32) -> anyhow::Result<Looked> {
-    let facts = ProcessFacts::of(pid).map_err(look_failure)?;
     let before = Identity::of(pid);
-    let mut looked = attempt(&facts)?;
-    for _ in 1..TRIES {
-        if !matches!(looked, Err(Refusal::NotUnderstood { .. })) {
-            break;
-        }
-        looked = attempt(&facts)?;
-    }
+    let facts = ProcessFacts::of(pid).map_err(look_failure)?;
+    let looked = attempts(&facts);
     // Whatever was read, or not understood, of a process that became another one means nothing.
     match (before, Identity::of(pid)) {
-        (Some(before), Some(after)) if before == after => looked.map_err(refusal_failure),
+        (Some(before), Some(after)) if before == after => looked,
         (Some(before), Some(after)) if before.same_process(&after) => {
-            let again = format!("pydefrag snapshot {pid}");
-            Err(hinted(LookError::Execed(pid), again))
+            Err(look_failure(LookError::Execed(pid)))
         }
-        _ => Err(hinted(LookError::Ended(pid), "pydefrag ps")),
+        (Some(_), _) => Err(look_failure(LookError::Ended(pid))),
+        // It had no identity: a zombie, say.
+        (None, _) => looked,
     }
+}
+
+fn attempts(facts: &ProcessFacts) -> anyhow::Result<Looked> {
+    let start = Instant::now();
+    let mut looked = attempt(facts)?;
+    for _ in 1..TRIES {
+        if !matches!(looked, Err(Refusal::NotUnderstood { .. })) || start.elapsed() > PATIENCE {
+            break;
+        }
+        looked = attempt(facts)?;
+    }
+    looked.map_err(refusal_failure)
 }
 
 /// One attempt with the mappings and the residency of now.
@@ -67,40 +78,36 @@ pub(crate) fn readable(image: &Image) -> Result<(), ReadError> {
     Ok(())
 }
 
+const LIST: &str = "pydefrag ps   (lists the Python processes there are)";
+
+fn again(pid: i32) -> String {
+    format!("pydefrag snapshot {pid}   (again, if it was starting or ending)")
+}
+
 fn open_failure(e: OpenError) -> anyhow::Error {
     match e {
         OpenError::Look(e) => look_failure(e),
-        e => e.into(),
+        OpenError::Smaps { pid, .. } => hinted(e, again(pid)),
+        e => hinted(e, LIST),
     }
 }
 
 fn look_failure(e: LookError) -> anyhow::Error {
     let hint = match &e {
         LookError::Denied { pid, denial } => denial.hint(*pid),
-        LookError::NoSuchProcess(_) | LookError::Zombie(_) | LookError::Ended(_) => {
-            "pydefrag ps   (lists the Python processes there are)".into()
-        }
-        LookError::Kernel(..) => "pydefrag ps   (lists the Python processes there are)".into(),
-        _ => return e.into(),
+        LookError::Execed(pid) | LookError::Io { pid, .. } => again(*pid),
+        _ => LIST.into(),
     };
     hinted(e, hint)
 }
 
 fn refusal_failure(e: Refusal) -> anyhow::Error {
-    match &e {
-        Refusal::NotPython { .. } => {
-            hinted(e, "pydefrag ps   (lists the Python processes there are)")
-        }
-        Refusal::Read { pid, source: ReadError::Denied } => {
-            let hint = diagnose(*pid, true).hint(*pid);
-            hinted(e, hint)
-        }
-        Refusal::NotUnderstood { pid, .. } => {
-            let hint = format!("pydefrag snapshot {pid}   (again, if it was starting or ending)");
-            hinted(e, hint)
-        }
-        _ => e.into(),
-    }
+    let hint = match &e {
+        Refusal::Read { pid, source: ReadError::Denied } => diagnose(*pid, true).hint(*pid),
+        Refusal::NotUnderstood { pid, .. } | Refusal::Read { pid, .. } => again(*pid),
+        _ => LIST.into(),
+    };
+    hinted(e, hint)
 }
 
 /// A few words on why a process cannot be looked at, for a table.

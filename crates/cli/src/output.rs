@@ -3,15 +3,17 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pydefrag_report::Style;
+
+use crate::failure::hinted;
 
 /// Prints a result on stdout.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| failed(e, "the output", "pydefrag … > FILE   (FILE where there is room)"))
 }
 
 /// Colour on a terminal that wants it (NO_COLOR, TERM=dumb), Unicode where the locale has it.
@@ -35,26 +37,47 @@ pub(crate) fn is_broken_pipe(e: &anyhow::Error) -> bool {
 /// Writes a file so that its name never stands for half of it: to a temporary file beside it, to the
 /// disk, then renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    const ELSEWHERE: &str = "pydefrag snapshot PID -o FILE.pdsnap   (FILE in a folder that can be written and has room)";
+    // Ctrl-C waits until the temporary file has its name or is gone.
+    let ending: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let before = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let written = replace(path, bytes);
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    written.map_err(|e| failed(e, &path.display().to_string(), ELSEWHERE))
+}
+
+/// A failure to write, unless it is a reader that went away.
+fn failed(e: std::io::Error, what: &str, hint: &str) -> anyhow::Error {
+    match e.kind() {
+        std::io::ErrorKind::BrokenPipe => e.into(),
+        _ => hinted(format!("{what} could not be written: {e}"), hint),
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let said = || format!("{} could not be written", path.display());
     if path.is_dir() {
-        return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)).with_context(said);
+        return Err(std::io::ErrorKind::IsADirectory.into());
     }
     // What is no regular file (a pipe, /dev/stdout) cannot be replaced by one.
     if path.metadata().is_ok_and(|m| !m.is_file()) {
-        return std::fs::write(path, bytes).with_context(said);
+        return std::fs::write(path, bytes);
     }
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
+    // tempfile's own errors name a file that nobody asked for.
+    std::fs::metadata(folder)?;
     let mut file = tempfile::Builder::new()
         .prefix(".pydefrag-")
         .permissions(std::fs::Permissions::from_mode(0o644))
         .tempfile_in(folder)
-        .with_context(said)?;
-    file.write_all(bytes).with_context(said)?;
-    file.as_file().sync_all().with_context(said)?;
-    file.persist(path).map_err(|e| e.error).with_context(said)?;
+        .map_err(|e| e.kind())?;
+    file.as_file_mut().write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }

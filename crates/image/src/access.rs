@@ -72,7 +72,8 @@ pub struct Facts {
     pub our_uid: u32,
     /// The target's effective user id.
     pub their_uid: u32,
-    /// Owner of `/proc/PID`: root for a process that is not dumpable.
+    /// Owner of the files in `/proc/PID`: root for a process that is not dumpable. (The folder itself
+    /// belongs to the process's user in any case.)
     pub proc_owner: u32,
     /// We have CAP_SYS_PTRACE.
     pub we_may_trace: bool,
@@ -127,8 +128,11 @@ impl Denial {
             Denial::Seccomp => {
                 "start the container with --security-opt seccomp=unconfined, or run pydefrag on the host".into()
             }
-            Denial::OtherUser { .. } | Denial::NonDumpable | Denial::Unknown => {
+            Denial::OtherUser { .. } | Denial::NonDumpable => {
                 format!("sudo pydefrag snapshot {pid}")
+            }
+            Denial::Unknown => {
+                format!("run pydefrag snapshot {pid} as root on the host, outside any sandbox")
             }
         }
     }
@@ -179,7 +183,7 @@ pub fn diagnose(pid: i32, only_memory: bool) -> Denial {
     Denial::from_facts(Facts {
         our_uid: our_uid.unwrap_or(0),
         their_uid,
-        proc_owner: std::fs::metadata(format!("/proc/{pid}")).map_or(their_uid, |m| m.uid()),
+        proc_owner: std::fs::metadata(format!("/proc/{pid}/status")).map_or(their_uid, |m| m.uid()),
         we_may_trace: capabilities & CAP_SYS_PTRACE != 0,
         ptrace_scope: scope.and_then(|s| s.trim().parse().ok()),
         seccomp: ours("Seccomp:").is_some_and(|s| s != "0"),

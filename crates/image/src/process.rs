@@ -120,11 +120,14 @@ impl Identity {
         if matches!(stat.state, 'Z' | 'X') {
             return None;
         }
-        Some(Identity {
-            start_time: stat.starttime,
-            exe: std::fs::read_link(format!("/proc/{pid}/exe")).ok(),
-            auxv: std::fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default(),
-        })
+        let auxv = match std::fs::read(format!("/proc/{pid}/auxv")) {
+            // Its memory is gone: it is about to be a zombie.
+            Ok(auxv) if auxv.is_empty() => return None,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => return None,
+            auxv => auxv.unwrap_or_default(),
+        };
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        Some(Identity { start_time: stat.starttime, exe, auxv })
     }
 
     /// Whether a process that was `self` has become another program (not merely ended).

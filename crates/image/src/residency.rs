@@ -79,12 +79,7 @@ impl Residency {
     }
 
     /// With `PAGEMAP_SCAN`; sharing from pagemap's entries where smaps counts shared pages.
-    fn scan(
-        file: &File,
-        mappings: &[Mapping],
-        guard: u64,
-        pace: &Pace,
-    ) -> io::Result<Residency> {
+    fn scan(file: &File, mappings: &[Mapping], guard: u64, pace: &Pace) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
             let first = all.runs.len();

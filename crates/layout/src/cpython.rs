@@ -148,7 +148,7 @@ pub fn debug_offsets(bytes: &[u8]) -> Option<DebugOffsets> {
     };
     let inside = |o: u64| o < found.interp_size && o.is_multiple_of(8);
     (bytes.get(..8)? == b"xdebugpy"
-        && (1 << 10..1 << 24).contains(&found.interp_size)
+        && (1 << 10..1 << 20).contains(&found.interp_size)
         && found.interpreters_head < 1 << 20
         && inside(found.interp_id)
         && inside(found.interp_next)

@@ -4,6 +4,8 @@
 //! structural search that needs no offset. 3.8-3.11 have one set of static variables, later versions
 //! one `_obmalloc_state` per interpreter with its own, others point to the main one's.
 
+use std::time::{Duration, Instant};
+
 use pydefrag_heap::OS_PAGE;
 use pydefrag_image::{Image, ReadError};
 use pydefrag_layout::cpython::Obmalloc;
@@ -49,13 +51,19 @@ const MOST_ARENAS: u64 = 1 << 20;
 const MOST_INTERPRETERS: usize = 1 << 12;
 /// How often a list is read again while it changes under us.
 const TRIES: usize = 20;
+/// No further try, and no further search through an interpreter's state, begins after this long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Finds the pymalloc states of all interpreters. A free-threaded build has none with arenas.
 pub fn states(image: &Image, runtime: &Runtime) -> Result<States, Refusal> {
     let mut why = String::new();
-    for _ in 0..TRIES {
+    let until = Instant::now() + PATIENCE;
+    for attempt in 0..TRIES {
+        if attempt > 0 && Instant::now() > until {
+            break;
+        }
         for geometry in runtime.layout.geometries {
-            match (Search { image, runtime, geometry: *geometry }).run() {
+            match (Search { image, runtime, geometry: *geometry, until }).run() {
                 Ok(states) => return Ok(states),
                 Err(Miss::Read(source @ (ReadError::Denied | ReadError::Gone))) => {
                     return Err(Refusal::Read { pid: image.pid, source });
@@ -90,6 +98,7 @@ struct Search<'a> {
     image: &'a Image,
     runtime: &'a Runtime,
     geometry: Geometry,
+    until: Instant,
 }
 
 impl Search<'_> {
@@ -112,18 +121,18 @@ impl Search<'_> {
             None => (layout.interpreters_head, layout.interp_next, layout.interp_id),
         };
         let runtime = self.runtime.address.unwrap_or(0);
-        let mut interpreter = self.image.word(runtime + head)?;
+        let mut interpreter = self.image.word(runtime.wrapping_add(head))?;
         let mut seen = Vec::new();
         let mut states: Vec<(u64, State)> = Vec::new();
         while interpreter != 0 {
             if seen.len() >= MOST_INTERPRETERS || seen.contains(&interpreter) {
                 return Err(Miss::Invalid(format!(
                     "the list of interpreters at {:#x} does not end",
-                    runtime + head
+                    runtime.wrapping_add(head)
                 )));
             }
             seen.push(interpreter);
-            let number = self.image.word(interpreter + id)? as i64;
+            let number = self.image.word(interpreter.wrapping_add(id))? as i64;
             if let Some(at) = self.state_of(interpreter)?
                 && !states.iter().any(|(known, _)| *known == at)
             {
@@ -131,11 +140,14 @@ impl Search<'_> {
                 let state = State { interpreter: number, geometry: self.geometry, arenas };
                 states.push((at, state));
             }
-            interpreter = self.image.word(interpreter + next)?;
+            interpreter = self.image.word(interpreter.wrapping_add(next))?;
         }
         // The list begins with the youngest interpreter; reports begin with the main one.
         let mut found: Vec<_> = states.into_iter().map(|s| s.1).collect();
         found.sort_by_key(|s| s.interpreter);
+        if let Some(twice) = listed_twice(&found) {
+            return Err(Miss::Invalid(format!("the arena at {twice:#x} is listed twice")));
+        }
         if found.is_empty() {
             return Err(Miss::Invalid(format!(
                 "none of {} interpreters has a usedpools array at a known offset or anywhere in its state",
@@ -152,10 +164,10 @@ impl Search<'_> {
         let size = self.runtime.debug_offsets.map_or(HINTLESS_SIZE, |d| d.interp_size);
         match self.runtime.layout.obmalloc {
             Obmalloc::Inline(offset) => {
-                if self.is_usedpools(interpreter + offset) {
-                    return Ok(Some(interpreter + offset));
+                if self.is_usedpools(interpreter.wrapping_add(offset)) {
+                    return Ok(Some(interpreter.wrapping_add(offset)));
                 }
-                let blank = self.image.words(interpreter + offset, USEDPOOLS_WORDS)?;
+                let blank = self.image.words(interpreter.wrapping_add(offset), USEDPOOLS_WORDS)?;
                 if blank.iter().all(|w| *w == 0) {
                     return Ok(None);
                 }
@@ -163,7 +175,7 @@ impl Search<'_> {
             }
             Obmalloc::Pointer(hints) => {
                 for hint in hints {
-                    let at = self.image.word(interpreter + hint)?;
+                    let at = self.image.word(interpreter.wrapping_add(*hint))?;
                     if self.is_usedpools(at) {
                         return Ok(Some(at));
                     }
@@ -176,6 +188,9 @@ impl Search<'_> {
 
     /// Looks for the pattern itself inside a structure.
     fn search_inside(&self, from: u64, size: u64) -> Option<u64> {
+        if Instant::now() > self.until {
+            return None;
+        }
         let words = self.words_until_unreadable(from, size);
         (0..words.len().saturating_sub(USEDPOOLS_WORDS)).find_map(|i| {
             let at = from + 8 * i as u64;
@@ -186,6 +201,9 @@ impl Search<'_> {
 
     /// Looks for a pointer to the pattern inside a structure.
     fn search_pointers(&self, from: u64, size: u64) -> Option<u64> {
+        if Instant::now() > self.until {
+            return None;
+        }
         let mut words = self.words_until_unreadable(from, size);
         words.retain(|w| w % 16 == 0 && self.may_hold_state(*w));
         words.sort_unstable();
@@ -304,10 +322,22 @@ impl Search<'_> {
         }
         arenas.sort_by_key(|a| a.arena.address);
         let size = self.geometry.arena_size;
+        if let Some(a) = arenas.iter().find(|a| self.in_file(a.arena.address)) {
+            return Err(a.object);
+        }
         match arenas.windows(2).find(|w| w[0].arena.address + size > w[1].arena.address) {
             Some(overlapping) => Err(overlapping[1].object),
             None => Ok(arenas),
         }
+    }
+
+    /// Whether resident bytes of a mapped file lie where an arena would be. (A mapping of huge pages
+    /// has a file too, but none of its bytes count as resident.)
+    fn in_file(&self, arena: u64) -> bool {
+        let end = arena + self.geometry.arena_size;
+        let from = self.image.mappings.partition_point(|m| m.end <= arena);
+        let mut there = self.image.mappings[from..].iter().take_while(|m| m.start < end);
+        there.any(|m| m.is_file() && m.rss > 0)
     }
 
     /// 3.8-3.11: `usedpools` in the data of the interpreter, then the pointer `arenas` in its bss.
@@ -415,6 +445,16 @@ impl Pages {
             .or_insert_with(|| image.words(page, OS_PAGE as usize / 8).unwrap_or_default());
         words.get((at - page) as usize / 8).copied().unwrap_or(0)
     }
+}
+
+/// An arena that overlaps another one, of the same or of another interpreter.
+fn listed_twice(states: &[State]) -> Option<u64> {
+    let ranges = states.iter().flat_map(|s| {
+        s.arenas.iter().map(|a| (a.arena.address, a.arena.address + s.geometry.arena_size))
+    });
+    let mut all: Vec<_> = ranges.collect();
+    all.sort_unstable();
+    all.windows(2).find(|w| w[0].1 > w[1].0).map(|w| w[1].0)
 }
 
 /// Looks again whether an arena is still where it was listed.

@@ -4,6 +4,7 @@ use pydefrag_heap::pdsnap;
 use pydefrag_report::{json, text};
 
 use crate::args::Snapshot;
+use crate::failure::say;
 use crate::look::look;
 use crate::output;
 
@@ -11,7 +12,7 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
     let looked = look(args.pid)?;
     if let Some(path) = &args.output {
         output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;
-        eprintln!("kept in {}", path.display());
+        say(&format!("kept in {}", path.display()));
     }
     output::print(&match args.json {
         true => json::render(&looked.snapshot),

@@ -1,0 +1,13 @@
+//! What the fuzz targets do with their bytes; each panics where something that must hold does not.
+//!
+//! `tests/bad_input/seeds.rs` runs the same functions on the seeds in every `cargo test`.
+
+mod layouts;
+mod maps;
+mod pdsnap;
+mod walk;
+
+pub use layouts::layouts;
+pub use maps::maps;
+pub use pdsnap::pdsnap;
+pub use walk::walk;
