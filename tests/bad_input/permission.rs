@@ -222,7 +222,7 @@ fn where_memory_may_not_be_read_the_kernels_counts_are_shown() {
     let target = Stranger::ready(&mut python_says(python(), "ready()"));
     let pid = target.pid().to_string();
     let looks = [
-        (pydefrag(&["snapshot", &pid, "--json"]), "the kernel refuses", "sudo pydefrag"),
+        (pydefrag(&["snapshot", &pid, "--json"]), "the kernel refuses", "as root on the host"),
         (
             fettered.filtered(&["snapshot", &pid, "--json"]),
             "a seccomp filter",
