@@ -2,7 +2,7 @@
 //!
 //! The kernel holds a lock on a process's map while it lists mappings, scans residency or pins pages to
 //! be read; a process that maps or unmaps memory at that moment waits. Most processes hardly ever do,
-//! and are read at full speed. One whose map changes within a millisecond is read with pauses, many
+//! and are read at full speed. One whose map changes within a third of a millisecond is read with pauses, many
 //! times as long as the locks were held, so that it goes on working.
 
 use std::io::Read;
@@ -14,7 +14,7 @@ const PAUSE: u32 = 30;
 /// Shorter pauses are put together: the kernel sleeps no shorter than some 60 µs anyway.
 const SHORTEST: Duration = Duration::from_micros(500);
 /// Between two looks at the map that tell whether it changes.
-const BETWEEN: Duration = Duration::from_millis(1);
+const BETWEEN: Duration = Duration::from_micros(300);
 
 /// Whether, and how long, to pause.
 #[derive(Debug, Default)]

@@ -7,13 +7,14 @@
 use std::time::{Duration, Instant};
 
 use pydefrag_heap::OS_PAGE;
-use pydefrag_image::{Image, ReadError};
+use pydefrag_image::{Image, Mapping, ReadError};
 use pydefrag_layout::cpython::Obmalloc;
 use pydefrag_layout::pymalloc::{
     self, ARENA_OBJECT, Arena, ArenaEntry, Geometry, POOL_HEADER, STATE_ARENAS, STATE_MAXARENAS,
     USEDPOOLS_WORDS,
 };
 use pydefrag_layout::word::u64_at;
+use rustc_hash::FxHashMap;
 
 use crate::runtime::{Refusal, Runtime, data_of, words_of};
 
@@ -234,11 +235,6 @@ impl Search<'_> {
         })
     }
 
-    /// The array of arena objects is allocated by malloc.
-    fn may_hold_array(&self, at: u64) -> bool {
-        self.image.mapping_at(at).is_some_and(|m| m.permissions.write && m.is_private_anonymous())
-    }
-
     /// Whether `usedpools` is at this address, with real pools in it.
     fn is_usedpools(&self, at: u64) -> bool {
         at != 0
@@ -321,12 +317,11 @@ impl Search<'_> {
             }
         }
         arenas.sort_by_key(|a| a.arena.address);
-        let size = self.geometry.arena_size;
         if let Some(a) = arenas.iter().find(|a| self.in_file(a.arena.address)) {
             return Err(a.object);
         }
-        match arenas.windows(2).find(|w| w[0].arena.address + size > w[1].arena.address) {
-            Some(overlapping) => Err(overlapping[1].object),
+        match self.overlapping(&arenas) {
+            Some(object) => Err(object),
             None => Ok(arenas),
         }
     }
@@ -361,16 +356,19 @@ impl Search<'_> {
         if samples.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tried = std::collections::HashSet::new();
+        // The array is allocated by malloc: in writable private anonymous memory.
+        let allocated = |m: &&Mapping| m.permissions.write && m.is_private_anonymous();
+        let heaps: Vec<_> =
+            self.image.mappings.iter().filter(allocated).map(|m| (m.start, m.end)).collect();
+        let in_heap = |at: u64| {
+            let i = heaps.partition_point(|(_, end)| *end <= at);
+            heaps.get(i).is_some_and(|(start, _)| *start <= at)
+        };
         let all_words = segments.iter().flat_map(|(start, words)| {
             words.iter().enumerate().map(move |(i, w)| (start + 8 * i as u64, *w))
         });
-        let mut candidates = all_words.filter(|(_, candidate)| {
-            candidate % 16 == 0
-                && *candidate != 0
-                && self.may_hold_array(*candidate)
-                && tried.insert(*candidate)
-        });
+        let mut candidates = all_words
+            .filter(|(_, candidate)| *candidate != 0 && candidate % 16 == 0 && in_heap(*candidate));
         let mut pages = Pages::default();
         let variable = candidates.find(|(_, candidate)| {
             samples.iter().all(|p| self.brackets(&mut pages, *candidate, p))
@@ -397,43 +395,72 @@ impl Search<'_> {
         address != 0 && address <= pool.address && pool.address - address < self.geometry.arena_size
     }
 
-    /// Reads an array of this length, if it is one, and whether it may be longer.
-    fn entries_of(&self, array: u64, length: u64) -> Option<(Vec<ListedArena>, bool)> {
-        let mut bytes = vec![0; length as usize * ARENA_OBJECT];
-        self.image.read(array, &mut bytes).ok()?;
-        let found = self.entries(array, &bytes).ok()?;
-        // Arenas lie in private anonymous memory; what lies behind the array need not look so.
-        let real = |a: &ListedArena| {
-            self.image.mapping_at(a.arena.address).is_none_or(|m| m.is_private_anonymous())
-        };
-        // A half without any arena and without any list of unused ones is not part of the array.
-        let half = &bytes[bytes.len() / 2..];
-        let more = length == 16 || half.iter().any(|b| *b != 0);
-        found.iter().all(real).then_some((found, more))
-    }
-
     /// Reads an array whose length is not known: it has 16 entries or twice, four times, … as many,
     /// and every entry is valid. What lies behind it is either invalid or, if zero, harmless.
     fn grown(&self, array: u64) -> Result<Vec<ListedArena>, Miss> {
-        let mut length = 16;
-        let mut arenas = None;
-        while length <= MOST_ARENAS {
-            // An entry may be torn at this moment; the end of the array stays invalid.
-            let found = (0..TRIES).find_map(|_| self.entries_of(array, length));
-            let Some((found, more)) = found else { break };
-            arenas = Some(found);
-            if !more {
+        let (mut from, mut upto) = (0, 16);
+        let mut arenas: Vec<ListedArena> = Vec::new();
+        while upto <= MOST_ARENAS {
+            let Some((found, blank)) = self.part(array, from, upto) else { break };
+            let mut all = [&arenas[..], &found].concat();
+            all.sort_by_key(|a| a.arena.address);
+            if self.overlapping(&all).is_some() {
                 break;
             }
-            length *= 2;
+            arenas = all;
+            // A part without any arena and without any list of unused ones is not of the array.
+            if blank && from > 0 {
+                break;
+            }
+            (from, upto) = (upto, 2 * upto);
         }
-        arenas.ok_or_else(|| Miss::Invalid(format!("the arena objects at {array:#x} are invalid")))
+        match from {
+            0 => Err(Miss::Invalid(format!("the arena objects at {array:#x} are invalid"))),
+            _ => Ok(arenas),
+        }
+    }
+
+    /// The entries `from..upto` of an array, if they are entries, and whether all of them are zero.
+    fn part(&self, array: u64, from: u64, upto: u64) -> Option<(Vec<ListedArena>, bool)> {
+        let start = array + from * ARENA_OBJECT as u64;
+        let mut bytes = vec![0; (upto - from) as usize * ARENA_OBJECT];
+        for _ in 0..TRIES {
+            self.image.read(start, &mut bytes).ok()?;
+            let bad = match self.entries(start, &bytes) {
+                // Arenas lie in private anonymous memory; what lies behind the array need not look so.
+                Ok(found) => match found.iter().find(|a| !self.may_be_arena(a)) {
+                    None => return Some((found, bytes.iter().all(|b| *b == 0))),
+                    Some(a) => a.object,
+                },
+                Err(bad) => bad,
+            };
+            // An entry may be torn at this moment; what lies behind the array stays invalid.
+            let mut entry = [0; ARENA_OBJECT];
+            let heals = (0..TRIES).any(|_| {
+                self.image.read(bad, &mut entry).is_ok() && self.entries(bad, &entry).is_ok()
+            });
+            if !heals {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn may_be_arena(&self, a: &ListedArena) -> bool {
+        self.image.mapping_at(a.arena.address).is_none_or(|m| m.is_private_anonymous())
+    }
+
+    /// The `arena_object` of an arena that overlaps the one before it in order of address.
+    fn overlapping(&self, sorted: &[ListedArena]) -> Option<u64> {
+        let size = self.geometry.arena_size;
+        let mut pairs = sorted.windows(2);
+        pairs.find(|w| w[0].arena.address + size > w[1].arena.address).map(|w| w[1].object)
     }
 }
 
 /// OS pages that were read, so that thousands of candidates on few pages cost few calls.
 #[derive(Default)]
-struct Pages(std::collections::HashMap<u64, Vec<u64>>);
+struct Pages(FxHashMap<u64, Vec<u64>>);
 
 impl Pages {
     /// The word at an address; zero where it cannot be read.
