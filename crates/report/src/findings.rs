@@ -70,18 +70,11 @@ fn internal(f: &Fragmentation) -> Sentence {
 /// The longest free run, and how much of the free bytes a request can use.
 pub(crate) fn free_space(pymalloc: &Pymalloc) -> Sentence {
     let run = format!("largest run {}", size(pymalloc.largest_free_run));
-    // Everything free: what the classes hold, and the pools that serve any class. The latter are
-    // what a class can use beyond its own blocks.
-    let own = |size: u64| {
-        let class = pymalloc.classes.iter().find(|c| c.size == size);
-        class.map_or(0, |c| c.free_blocks.saturating_mul(c.size))
-    };
-    let in_pools = pymalloc.classes.iter().fold(0, |sum: u64, c| sum.saturating_add(own(c.size)));
     let rows = || pymalloc.fit.iter().filter_map(|f| Some((f.request?, f.usable)));
     let (Some(worst), Some(best)) = (rows().min_by_key(|r| r.1), rows().max_by_key(|r| r.1)) else {
         return (Tone::Plain, run);
     };
-    let free = in_pools.saturating_add(worst.1.saturating_sub(own(worst.0)));
+    let free = pymalloc.free_bytes;
     if free == 0 {
         return (Tone::Plain, format!("{run}; no free block: each request takes new memory"));
     }

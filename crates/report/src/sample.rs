@@ -49,6 +49,8 @@ fn pymalloc(interpreters: u64) -> Pymalloc {
     });
     let mut p = Pymalloc::of(MIB, 16384, heaps.collect());
     p.largest_free_run = 1_228_800;
+    let in_pools: u64 = p.classes.iter().map(|c| c.free_blocks * c.size).sum();
+    p.free_bytes = in_pools + (p.free_pools + p.uncarved_pools) * p.pool_size;
     p.fit = request_fit(&p.classes, (p.free_pools + p.uncarved_pools) * p.pool_size);
     p
 }
@@ -266,6 +268,7 @@ pub(crate) fn worst() -> Snapshot {
     let mut s = huge();
     let pymalloc = s.pymalloc.as_mut().unwrap();
     pymalloc.largest_free_run = 99_999 << 20;
+    pymalloc.free_bytes += 90_000 << 20;
     pymalloc.fit.iter_mut().for_each(|f| f.usable += 90_000 << 20);
     s.memory.hugetlb = 99_999 << 20;
     s.memory.lazy_free = 99_999 << 20;
