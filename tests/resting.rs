@@ -52,6 +52,29 @@ fn looked_at_ten_times(target: &Target, what: &str) {
     }
 }
 
+/// Pages that a worker shares with its master by copy-on-write stay shared.
+#[test]
+fn looking_at_a_forked_worker_copies_nothing() {
+    for interpreter in Interpreters::load().all() {
+        let mut target = Target::spawn(interpreter, "preloaded.py", &["100000"], &[]);
+        target.ask("fork");
+        target.wait_blocked();
+        let rollup = || {
+            let all = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.pid()));
+            let all = all.unwrap();
+            let names = ["Pss_Anon:", "Shared_Dirty:", "Rss:", "Anonymous:"];
+            let lines = all.lines().filter(|l| names.iter().any(|n| l.starts_with(n)));
+            lines.map(Into::into).collect::<Vec<String>>()
+        };
+        let before = (rollup(), smaps::PageMap::of(target.pid()));
+        looked_at_ten_times(&target, &interpreter.name);
+        assert_eq!((rollup(), smaps::PageMap::of(target.pid())), before, "{}", interpreter.name);
+        let shared = before.0.iter().find_map(|l| l.strip_prefix("Shared_Dirty:")).unwrap();
+        let shared: u64 = shared.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(shared > 10_000, "{shared} KiB are shared");
+    }
+}
+
 /// The check above can fail: a page of the target that was never touched is read by force.
 #[test]
 fn a_reader_that_touches_absent_pages_would_be_noticed() {

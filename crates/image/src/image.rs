@@ -68,7 +68,9 @@ impl Image {
             return Err(LookError::Ended(pid).into());
         }
         let residency = Residency::paced(pid, &mappings, &pace).map_err(|e| look(pid, e))?;
-        Ok(Image { pid, mappings, residency, memory: Box::new(LiveMemory::paced(pid, pace)) })
+        let shares = |m: &Mapping| m.ksm > 0 || m.anonymous > 0 && m.shared > 0;
+        let memory = LiveMemory::new(pid, !mappings.iter().any(shares), pace);
+        Ok(Image { pid, mappings, residency, memory: Box::new(memory) })
     }
 
     /// An image of planted memory, for tests and fuzzing.

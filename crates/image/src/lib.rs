@@ -7,6 +7,8 @@
 //! never reads a page that is not resident: reading such a page would map a zero page or swap it in,
 //! and so change the process. What is not resident but comes from a file is read from the file.
 //!
+//! It never pins a page that is shared by copy-on-write, which would copy it.
+//!
 //! `unsafe` lives in `live.rs` (`process_vm_readv`), `residency.rs` (`PAGEMAP_SCAN`) and `threads.rs`
 //! (`get_robust_list`), one system call each.
 //!
@@ -30,7 +32,6 @@ mod threads;
 pub use access::{Denial, Facts, LookError, diagnose};
 pub use elf::{ElfError, Module, Segment};
 pub use image::{Image, OpenError};
-pub use live::LiveMemory;
 pub use mappings::{Mapping, ParseError, Permissions, Smaps, parse_smaps};
 pub use memory::{Memory, ReadError, SparseMemory};
 pub use process::{Identity, ProcessFacts, ProcessList, Rollup};

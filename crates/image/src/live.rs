@@ -1,12 +1,15 @@
-//! Memory of a live process: `process_vm_readv`, else `/proc/PID/mem`.
+//! Memory of a live process: `/proc/PID/mem`, and `process_vm_readv` for many small pieces.
 //!
-//! Owns the system call and the fall-back (a seccomp filter may forbid the call and allow the file).
-//! Neither stops the process.
+//! Owns the choice between the two. `process_vm_readv` pins pages, and from Linux 5.19 on pinning an
+//! anonymous page that a fork or KSM shares makes the kernel copy it first: looking would break
+//! copy-on-write. It is used only for processes that share no anonymous page, and only where it is
+//! several times faster. The file never pins. Neither stops the process.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::memory::{Memory, ReadError};
 use crate::pace::Pace;
@@ -14,24 +17,34 @@ use crate::pace::Pace;
 /// The kernel takes at most this many pieces in one call (`UIO_MAXIOV`).
 const MOST_PIECES: usize = 1024;
 
+/// Pieces of at least this many bytes are read as fast through the file.
+const LARGE_PIECE: usize = 1024;
+
 /// Memory of the live process `pid`.
 #[derive(Debug)]
-pub struct LiveMemory {
+pub(crate) struct LiveMemory {
     pid: i32,
-    /// Opened when `process_vm_readv` is refused; from then on used instead of it.
-    file: OnceLock<Option<File>>,
+    /// `/proc/PID/mem`; none where it may not be opened.
+    file: Option<File>,
+    /// No anonymous page is shared, so pinning copies nothing.
+    may_pin: bool,
+    /// `process_vm_readv` was refused: a seccomp filter may forbid the call and allow the file.
+    pinning_refused: AtomicBool,
     pace: Arc<Pace>,
 }
 
 impl LiveMemory {
-    /// Memory of `pid`. Whether it may be read shows at the first read.
-    pub fn new(pid: i32) -> Self {
-        Self::paced(pid, Arc::default())
+    /// Memory of `pid`, read at this pace; `may_pin` says that it shares no anonymous page.
+    pub(crate) fn new(pid: i32, may_pin: bool, pace: Arc<Pace>) -> Self {
+        let file = File::open(format!("/proc/{pid}/mem")).ok();
+        LiveMemory { pid, file, may_pin, pinning_refused: AtomicBool::new(false), pace }
     }
 
-    /// Memory of `pid`, read at this pace.
-    pub(crate) fn paced(pid: i32, pace: Arc<Pace>) -> Self {
-        LiveMemory { pid, file: OnceLock::new(), pace }
+    fn pins(&self, ranges: &[(u64, usize)]) -> bool {
+        let small = || ranges.len() > 1 && ranges.iter().all(|r| r.1 < LARGE_PIECE);
+        self.may_pin
+            && !self.pinning_refused.load(Ordering::Relaxed)
+            && (self.file.is_none() || small())
     }
 
     /// One `process_vm_readv`: the bytes transferred, which end at the first piece that failed.
@@ -45,10 +58,6 @@ impl LiveMemory {
             unsafe { libc::process_vm_readv(self.pid, &local, 1, pieces, count, 0) }
         });
         if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
-    }
-
-    fn fallback(&self) -> Option<&File> {
-        self.file.get_or_init(|| File::open(format!("/proc/{}/mem", self.pid)).ok()).as_ref()
     }
 
     fn error(&self, address: u64, e: &io::Error) -> ReadError {
@@ -83,8 +92,9 @@ impl Memory for LiveMemory {
             let batch = &ranges[next..ranges.len().min(next + MOST_PIECES)];
             let bytes: usize = batch.iter().map(|r| r.1).sum();
             let part = &mut into[at..at + bytes];
-            if let Some(Some(file)) = self.file.get() {
-                read_file(file, batch, part, next, &mut failed)?;
+            if !self.pins(batch) {
+                let file = self.file.as_ref().ok_or(ReadError::Denied)?;
+                self.read_file(file, batch, part, next, &mut failed)?;
                 (next, at) = (next + batch.len(), at + bytes);
                 continue;
             }
@@ -97,12 +107,10 @@ impl Memory for LiveMemory {
                 Ok(n) => n,
                 Err(e) => match e.raw_os_error() {
                     Some(libc::EFAULT) => 0,
-                    Some(libc::EPERM | libc::EACCES | libc::ENOSYS)
-                        if self.fallback().is_some() =>
-                    {
+                    Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+                        self.pinning_refused.store(true, Ordering::Relaxed);
                         continue;
                     }
-                    Some(libc::ENOSYS) => return Err(ReadError::Denied),
                     _ => return Err(self.error(batch[0].0, &e)),
                 },
             };
@@ -123,56 +131,55 @@ impl Memory for LiveMemory {
     }
 }
 
-fn read_file(
-    file: &File,
-    batch: &[(u64, usize)],
-    mut part: &mut [u8],
-    first: usize,
-    failed: &mut Vec<usize>,
-) -> Result<(), ReadError> {
-    for (i, (address, length)) in batch.iter().enumerate() {
-        let (piece, rest) = part.split_at_mut(*length);
-        match file.read_exact_at(piece, *address) {
-            Ok(()) => {}
-            // An ended process's memory file is empty.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(ReadError::Gone),
-            Err(_) => {
-                piece.fill(0);
-                failed.push(first + i);
+impl LiveMemory {
+    fn read_file(
+        &self,
+        file: &File,
+        batch: &[(u64, usize)],
+        mut part: &mut [u8],
+        first: usize,
+        failed: &mut Vec<usize>,
+    ) -> Result<(), ReadError> {
+        for (i, (address, length)) in batch.iter().enumerate() {
+            let (piece, rest) = part.split_at_mut(*length);
+            match self.pace.locked(|| file.read_exact_at(piece, *address)) {
+                Ok(()) => {}
+                // An ended process's memory file is empty.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(ReadError::Gone),
+                Err(_) => {
+                    piece.fill(0);
+                    failed.push(first + i);
+                }
             }
+            part = rest;
         }
-        part = rest;
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ours(may_pin: bool) -> LiveMemory {
+        LiveMemory::new(std::process::id() as i32, may_pin, Arc::default())
+    }
+
     #[test]
     fn own_memory_is_read_and_bad_addresses_are_told_apart() {
         let planted: Vec<u8> = (0..=255).collect();
         let at = planted.as_ptr() as u64;
-        let me = LiveMemory::new(std::process::id() as i32);
-        let mut got = vec![7; 96];
-        let failed = me.read_scattered(&[(at, 32), (16, 32), (at + 200, 32)], &mut got).unwrap();
-        assert_eq!(failed, [1]);
-        assert_eq!(got[..32], planted[..32]);
-        assert_eq!(got[32..64], [0; 32]);
-        assert_eq!(got[64..], planted[200..232]);
-        assert_eq!(me.read(16, &mut [0; 8]), Err(ReadError::Unmapped(16)));
-    }
-
-    #[test]
-    fn the_memory_file_gives_the_same() {
-        let planted: Vec<u8> = (0..=255).collect();
-        let at = planted.as_ptr() as u64;
-        let me = LiveMemory::new(std::process::id() as i32);
-        assert!(me.fallback().is_some());
-        let mut got = vec![7; 64];
-        assert_eq!(me.read_scattered(&[(at, 32), (16, 32)], &mut got).unwrap(), [1]);
-        assert_eq!((&got[..32], &got[32..]), (&planted[..32], &[0; 32][..]));
+        for may_pin in [true, false] {
+            let me = ours(may_pin);
+            let ranges = [(at, 32), (16, 32), (at + 200, 32)];
+            assert_eq!(me.pins(&ranges), may_pin);
+            let mut got = vec![7; 96];
+            assert_eq!(me.read_scattered(&ranges, &mut got).unwrap(), [1]);
+            assert_eq!(got[..32], planted[..32]);
+            assert_eq!(got[32..64], [0; 32]);
+            assert_eq!(got[64..], planted[200..232]);
+            assert_eq!(me.read(16, &mut [0; 8]), Err(ReadError::Unmapped(16)));
+        }
     }
 
     #[test]
@@ -181,7 +188,7 @@ mod tests {
         let at = planted.as_ptr() as u64;
         let ranges: Vec<_> = (0..2048).map(|i| (at + 2 * i, 2)).collect();
         let mut got = vec![0; 4096];
-        let me = LiveMemory::new(std::process::id() as i32);
+        let me = ours(true);
         assert!(me.read_scattered(&ranges, &mut got).unwrap().is_empty());
         assert_eq!(got, planted);
     }
