@@ -46,7 +46,7 @@ pub(crate) struct Ps {
 /// tell is printed, marked partial.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -f app.py)"
+    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them"
 )]
 pub(crate) struct Snapshot {
     /// Process id, as `ps` or `pydefrag ps` shows it.

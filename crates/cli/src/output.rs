@@ -21,10 +21,13 @@ pub(crate) fn style() -> Style {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     let dumb = set("TERM").is_none_or(|t| t == "dumb");
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
-    let plain = locale.is_some_and(|l| l == "C" || l == "POSIX");
+    let unicode = locale.is_some_and(|l| {
+        let name = l.to_string_lossy().to_ascii_lowercase();
+        name.contains("utf-8") || name.contains("utf8")
+    });
     let forced = set("CLICOLOR_FORCE").is_some_and(|v| v != "0");
     let wanted = forced || std::io::stdout().is_terminal() && !dumb;
-    Style { color: wanted && set("NO_COLOR").is_none(), unicode: !plain }
+    Style { color: wanted && set("NO_COLOR").is_none(), unicode }
 }
 
 /// Whether an error is a reader of stdout that went away.
@@ -38,6 +41,13 @@ pub(crate) fn is_broken_pipe(e: &anyhow::Error) -> bool {
 /// disk, then renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     const ELSEWHERE: &str = "pydefrag snapshot PID -o FILE.pdsnap   (FILE in a folder that can be written and has room)";
+    // What is no regular file (a pipe, /dev/stdout) cannot be replaced by one.
+    if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        let written = std::fs::write(path, bytes);
+        return written.map_err(|e| failed(e, &path.display().to_string(), ELSEWHERE));
+    }
+    // A link goes on naming what it names.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // Ctrl-C waits until the temporary file has its name or is gone.
     let ending: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     let before = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK);
@@ -60,10 +70,6 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if path.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
-    }
-    // What is no regular file (a pipe, /dev/stdout) cannot be replaced by one.
-    if path.metadata().is_ok_and(|m| !m.is_file()) {
-        return std::fs::write(path, bytes);
     }
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,

@@ -44,7 +44,8 @@ impl Account {
             + self.unread
     }
 
-    /// Free, resident, and kept by what lives beside it: external fragmentation in bytes.
+    /// Free and resident, kept by what lives beside it in the OS page, pool or arena: external
+    /// fragmentation in bytes.
     pub fn external(&self) -> u64 {
         self.free_spans + self.holes + self.pinned_free
     }

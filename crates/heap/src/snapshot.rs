@@ -136,7 +136,7 @@ pub struct Memory {
 /// Fragmentation of the walked heaps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fragmentation {
-    /// Resident bytes of the walked heaps, to which the others relate.
+    /// Resident bytes of the walked heaps that could be read, to which the others relate.
     pub resident: u64,
     /// Bytes inside live blocks that nobody asked for; `None` while not known.
     pub internal: Option<u64>,
@@ -156,6 +156,8 @@ impl Fragmentation {
             sum.add(&a);
         }
         let live = sum.live + sum.rounding.unwrap_or(0);
+        // Of what could not be read, nothing is known.
+        let resident = resident - sum.unread.min(resident);
         (resident > 0).then(|| Fragmentation {
             resident,
             internal: sum.rounding,

@@ -49,6 +49,15 @@ pub(crate) struct Contents {
     live: [u64; BITMAP],
 }
 
+/// What of a pool could come back. Only OS pages that this process maps exclusively count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Returnable {
+    /// Bytes that a purge gives back: OS pages with neither a live byte nor the header.
+    pub(crate) purge: u64,
+    /// Live bytes on exclusive resident OS pages: what perfect packing has to pack.
+    pub(crate) live_exclusive: u64,
+}
+
 /// A consistent pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pool {
@@ -130,14 +139,13 @@ impl Contents {
         bytes
     }
 
-    /// Adds the pool to the account. Returns the bytes that a purge would give back: OS pages with
-    /// neither a live byte nor the header, mapped by this process only.
-    pub(crate) fn account(&self, g: Geometry, pages: Pages, to: &mut Account) -> u64 {
+    /// Adds the pool to the account, and says what of it could come back.
+    pub(crate) fn account(&self, g: Geometry, pages: Pages, to: &mut Account) -> Returnable {
         let size = block_size(self.class);
         let head = POOL_HEADER as u64;
         let virgin_from = head + u64::from(self.header.carved) * size;
         let unusable_from = head + g.blocks(self.class) * size;
-        let mut returnable = 0;
+        let mut back = Returnable::default();
         for page in 0..g.pool_size / OS_PAGE {
             let (start, end) = (page * OS_PAGE, (page + 1) * OS_PAGE);
             let live = self.live_bytes(start, end);
@@ -145,9 +153,11 @@ impl Contents {
                 to.live_not_resident += live;
                 continue;
             }
+            let exclusive = u64::from(pages.exclusive >> page & 1);
+            back.live_exclusive += exclusive * live;
             if live == 0 && page > 0 {
                 to.holes += OS_PAGE;
-                returnable += u64::from(pages.exclusive >> page & 1) * OS_PAGE;
+                back.purge += exclusive * OS_PAGE;
                 continue;
             }
             let overlap = |from: u64, upto: u64| upto.min(end).saturating_sub(from.max(start));
@@ -158,7 +168,7 @@ impl Contents {
             to.virgin += virgin;
             to.pinned_free += OS_PAGE - live - metadata - virgin;
         }
-        returnable
+        back
     }
 
     /// Whether `length` neighbouring carved blocks are free: each doubling of the shift halves the
@@ -349,7 +359,11 @@ mod tests {
             let back = pool.account(g, pages, &mut account);
             let (expected, expected_back) = recount(class, carved, &free, g, pages);
             prop_assert_eq!(account, expected);
-            prop_assert_eq!(back, expected_back);
+            prop_assert_eq!(back.purge, expected_back);
+            prop_assert!(back.live_exclusive <= account.live);
+            if pages.exclusive & pages.resident == pages.resident {
+                prop_assert_eq!(back.live_exclusive, account.live);
+            }
             prop_assert_eq!(account.total(), pages.resident_bytes());
         }
 

@@ -51,8 +51,10 @@ struct ArenaWalk {
     free_pools: u64,
     uncarved_pools: u64,
     purge: u64,
-    /// Resident and mapped by this process only.
+    /// Resident and mapped by this process only, pools that could not be read left out.
     exclusive: u64,
+    /// Live bytes on such pages, by size class.
+    live_exclusive: [u64; CLASSES],
     runs: FreeRuns,
     torn: Torn,
     pools: Vec<PoolRecord>,
@@ -118,6 +120,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
     let mut accounts = vec![(Account::default(), Tally::default()); states.len()];
     let mut detail = Detail { pool_size: geometry.pool_size as u32, ..Default::default() };
     let (mut purge, mut exclusive, mut torn) = (0, 0, Torn::default());
+    let mut live_exclusive = vec![[0u64; CLASSES]; states.len()];
     let (mut arenas, mut runs, mut end) = (Vec::new(), FreeRuns::default(), 0);
     for (i, address, w) in walked {
         torn.pools += w.torn.pools;
@@ -143,6 +146,9 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         tally.shared += w.tally.shared;
         purge += w.purge;
         exclusive += w.exclusive;
+        for (sum, live) in live_exclusive[i].iter_mut().zip(w.live_exclusive) {
+            *sum += live;
+        }
         if end != address {
             runs.interrupt();
         }
@@ -165,9 +171,15 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
     pymalloc.free_bytes =
         free_pool_bytes + pymalloc.classes.iter().map(|c| c.free_blocks * c.size).sum::<u64>();
     pymalloc.fit = request_fit(&pymalloc.classes, free_pool_bytes);
-    let heaps_classes = pymalloc.interpreters.iter().flat_map(|i| &i.classes);
-    let packed: u64 =
-        heaps_classes.map(|c| c.packed_bytes(geometry.pool_size, POOL_HEADER as u64)).sum();
+    let packed: u64 = live_exclusive
+        .iter()
+        .flat_map(|classes| classes.iter().enumerate())
+        .map(|(class, live)| {
+            let size = block_size(class as u8);
+            let blocks = SizeClass { size, used_blocks: live.div_ceil(size), ..Default::default() };
+            blocks.packed_bytes(geometry.pool_size, POOL_HEADER as u64)
+        })
+        .sum();
     let ideal = exclusive.saturating_sub(packed).max(purge);
     Walk { pymalloc, accounts, purge, ideal, torn, detail, arenas }
 }
@@ -211,6 +223,8 @@ impl ArenaReader<'_> {
         let per_pool = (g.pool_size / OS_PAGE) as usize;
         self.edge(&pages, 0..page_of(first), &mut out);
         let mut scratch = vec![0; g.pool_size as usize];
+        // Their pages are not among the resident ones, whatever is on them.
+        let hugetlb = self.image.mapping_at(arena.address).is_some_and(|m| m.hugetlb > 0);
         for n in 0..g.pools_in(arena.address) {
             let address = first + n * g.pool_size;
             let flags = &pages.flags[page_of(address)..][..per_pool];
@@ -232,7 +246,7 @@ impl ArenaReader<'_> {
             };
             let found = if there.resident & 1 == 0 {
                 // A header that is not there: swapped out, or dropped together with its free pool.
-                (there.swapped & 1 == 0).then_some(None)
+                (there.swapped & 1 == 0 && !hugetlb).then_some(None)
             } else {
                 self.pool(bytes, address, there, &mut out)?.map(Some)
             };
@@ -255,6 +269,7 @@ impl ArenaReader<'_> {
                 }
                 None => {
                     out.account.unread += there.resident_bytes();
+                    out.exclusive -= there.returnable_bytes();
                     out.runs.interrupt();
                 }
             }
@@ -263,7 +278,11 @@ impl ArenaReader<'_> {
         let end = page_of(first + g.pools_in(arena.address) * g.pool_size);
         self.edge(&pages, end..pages.flags.len(), &mut out);
         if out.torn.left > 0 && !still_there(self.image, self.listed) {
-            return Ok(ArenaWalk { gone: true, ..Default::default() });
+            return Ok(ArenaWalk {
+                gone: true,
+                torn: Torn { left: 0, ..out.torn },
+                ..Default::default()
+            });
         }
         Ok(out)
     }
@@ -377,7 +396,9 @@ impl ArenaReader<'_> {
         sum.pools += 1;
         sum.used_blocks += u64::from(contents.header.used);
         sum.free_blocks += g.blocks(contents.class) - u64::from(contents.header.used);
-        out.purge += contents.account(g, there, &mut out.account);
+        let back = contents.account(g, there, &mut out.account);
+        out.purge += back.purge;
+        out.live_exclusive[contents.class as usize] += back.live_exclusive;
         contents.free_runs(g, there, &mut out.runs);
     }
 

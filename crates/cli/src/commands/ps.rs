@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pydefrag_image::{Image, Mapping, ProcessFacts, ProcessList, ReadError, diagnose};
 use pydefrag_report::ps::{self, PsRow};
 use pydefrag_walk::{Runtime, headers, states};
@@ -14,11 +15,14 @@ use crate::output;
 
 pub(crate) fn run(args: &Ps) -> anyhow::Result<()> {
     let all = ProcessList::all()?;
-    let bar = progress(all.len());
+    let (bar, start) = (progress(all.len()), Instant::now());
     let mut looked = HashMap::new();
     for facts in &all {
         if let Some(row) = row(facts) {
             looked.insert(facts.pid, row);
+        }
+        if bar.is_hidden() && start.elapsed() > WORTH_A_BAR && std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         bar.inc(1);
     }
@@ -31,12 +35,13 @@ pub(crate) fn run(args: &Ps) -> anyhow::Result<()> {
     })
 }
 
-/// Shown only when looking takes longer than a second, and only on a terminal.
+/// Only what takes longer is worth a bar.
+const WORTH_A_BAR: Duration = Duration::from_secs(1);
+
+/// A bar that is not shown yet.
 fn progress(processes: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(processes as u64);
+    let target = ProgressDrawTarget::hidden();
+    let bar = ProgressBar::with_draw_target(Some(processes as u64), target);
     if let Ok(style) = ProgressStyle::with_template("looking at processes {wide_bar} {pos}/{len}") {
         bar.set_style(style);
     }

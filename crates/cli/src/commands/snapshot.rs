@@ -4,11 +4,15 @@ use pydefrag_heap::pdsnap;
 use pydefrag_report::{json, text};
 
 use crate::args::Snapshot;
-use crate::failure::say;
+use crate::failure::{hinted, say};
 use crate::look::look;
 use crate::output;
 
 pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
+    if args.output.as_deref().is_some_and(|o| o.as_os_str() == "-") {
+        let file = "pydefrag snapshot PID -o FILE.pdsnap   (or ./- for a file of that name)";
+        return Err(hinted("a snapshot is not kept on stdout, where the report goes", file));
+    }
     let looked = look(args.pid)?;
     if let Some(path) = &args.output {
         output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;
