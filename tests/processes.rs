@@ -152,6 +152,8 @@ fn pages_shared_with_a_parent_are_told_and_not_credited() {
         heap(&shared)["copy_on_write_shared"].as_u64().unwrap(),
     );
     assert!(cow * 2 > resident, "{cow} of {resident} are shared");
+    let again = snapshot_at_rest(&target);
+    assert_eq!((&again["owners"], &again["ladder"]), (&shared["owners"], &shared["ladder"]));
     let purge = |s: &Value| s["ladder"]["purge"].as_u64().unwrap();
     assert!(purge(&shared) * 2 < purge(&alone), "{} {}", purge(&shared), purge(&alone));
 }
@@ -160,7 +162,7 @@ fn pages_shared_with_a_parent_are_told_and_not_credited() {
 /// resident is accounted for, and the owners still sum to Rss.
 #[test]
 fn arenas_on_huge_pages() {
-    let Some(interpreter) = Interpreters::load().get("3.15") else { return };
+    let Some(interpreter) = have("3.15", Interpreters::load().get("3.15")) else { return };
     const PR_SET_THP_DISABLE: u32 = 41;
     let mut target = Target::spawn(interpreter, "fragmented.py", &["1000"], &[]);
     target

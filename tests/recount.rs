@@ -23,10 +23,33 @@ pub(crate) struct Recount {
     pub(crate) pinned_free: u64,
     /// What dropping all free pools and all holes gives back: exclusively mapped pages only.
     pub(crate) purge: u64,
+    /// Bytes of pools on exclusively mapped resident pages.
+    pub(crate) exclusive: u64,
+    /// Live bytes on such pages, by block size.
+    pub(crate) live_exclusive: std::collections::BTreeMap<u64, u64>,
     /// Pools with a live block.
     pub(crate) used_pools: u64,
     /// Pools without.
     pub(crate) empty_pools: u64,
+}
+
+impl Recount {
+    /// What is left of the exclusive bytes when the live ones are packed pool after pool, each page
+    /// of a pool being needed as far as the pool is filled.
+    pub(crate) fn ideal(&self, pool_size: u64) -> u64 {
+        let mut needed = 0;
+        for (size, live) in &self.live_exclusive {
+            let (mut blocks, mut filled) = (live.div_ceil(*size), 48);
+            while blocks > 0 {
+                while blocks > 0 && filled + size <= pool_size {
+                    (filled, blocks) = (filled + size, blocks - 1);
+                }
+                needed += filled.div_ceil(4096) * 4096;
+                filled = 48;
+            }
+        }
+        self.purge.max(self.exclusive.saturating_sub(needed))
+    }
 }
 
 /// Recounts the target. Pools are `pool_size` bytes (4096 up to 3.9, 16384 later).
@@ -114,6 +137,10 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
             |mark| marks[k * PAGE..(k + 1) * PAGE].iter().filter(|m| **m == mark).count() as u64;
         let page = PAGE as u64;
         let exclusive = page * (entry >> 56 & 1);
+        sum.exclusive += exclusive;
+        if exclusive > 0 && used > 0 {
+            *sum.live_exclusive.entry(size as u64).or_default() += has(b'l');
+        }
         if used == 0 {
             sum.free_pools += page;
             sum.purge += exclusive;

@@ -26,6 +26,9 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::default();
     heap::measure(&tool, &mut table)?;
     churn::measure(&tool, &mut table)?;
+    if table.is_empty() {
+        bail!("no interpreter to measure on: cargo xtask interpreters --list");
+    }
     print!("{}", table.markdown());
     if !args.is_empty() {
         let path = pydefrag_harness::repository().join("docs/benchmarks.md");

@@ -24,6 +24,10 @@ impl Table {
         self.rows.push(Row { what: what.into(), value, limit, beside });
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Measurements that miss their limit.
     pub(crate) fn missed(&self) -> usize {
         self.rows.iter().filter(|r| r.limit.is_some_and(|l| r.value > l)).count()

@@ -78,7 +78,6 @@ fn facts() -> ProcessFacts {
         argv0: "planted".into(),
         rss: None,
         hwm: None,
-        page_tables: None,
         kernel: false,
     }
 }

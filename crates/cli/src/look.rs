@@ -51,7 +51,17 @@ fn attempt(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
     let pid = facts.pid;
     let image = Image::open(facts).map_err(open_failure)?;
     Ok(match readable(&image) {
-        Ok(()) => Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime)),
+        Ok(()) => {
+            match Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime)) {
+                // Reading it would bring it back into memory.
+                Err(Refusal::Read { source: source @ ReadError::Swapped(_), .. }) => {
+                    let reason = format!("the state of its interpreter cannot be read: {source}");
+                    let hint = Some(format!("pydefrag snapshot {pid}   (again, once it has run)"));
+                    Ok(snapshot_partial(facts, &image, Partial { reason, hint }))
+                }
+                looked => looked,
+            }
+        }
         Err(ReadError::Denied) => {
             let denial = diagnose(pid, true);
             let reason = format!("its memory may not be read: {denial}");

@@ -47,11 +47,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         return written.map_err(|e| failed(e, &path.display().to_string(), ELSEWHERE));
     }
     // A link goes on naming what it names.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // Ctrl-C waits until the temporary file has its name or is gone.
     let ending: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     let before = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    let written = replace(path, bytes);
+    let written = replace(&file, bytes);
     if let Ok(before) = before {
         let _ = before.thread_set_mask();
     }

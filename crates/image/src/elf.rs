@@ -52,7 +52,7 @@ pub struct Module {
     /// Its loadable segments.
     pub segments: Vec<Segment>,
     bias: u64,
-    data: ReadCache<File>,
+    data: Bounded,
 }
 
 impl std::fmt::Debug for Module {
@@ -63,6 +63,34 @@ impl std::fmt::Debug for Module {
 
 type Header = elf::FileHeader64<Endianness>;
 
+/// A file of which nothing is read in pieces larger than any table of a real one: a sparse file may
+/// claim tables of any size.
+struct Bounded(ReadCache<File>);
+
+const LARGEST_TABLE: u64 = 64 << 20;
+
+impl<'a> ReadRef<'a> for &'a Bounded {
+    fn len(self) -> Result<u64, ()> {
+        ReadRef::len(&self.0)
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        if size > LARGEST_TABLE {
+            return Err(());
+        }
+        self.0.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(
+        self,
+        range: std::ops::Range<u64>,
+        delimiter: u8,
+    ) -> Result<&'a [u8], ()> {
+        let end = range.end.min(range.start.saturating_add(LARGEST_TABLE));
+        self.0.read_bytes_at_until(range.start..end, delimiter)
+    }
+}
+
 /// Opens the file behind a mapping: as the kernel holds it, else in the process's root.
 pub(crate) fn open_mapped(pid: i32, m: &Mapping) -> std::io::Result<File> {
     let held = format!("/proc/{pid}/map_files/{:x}-{:x}", m.start, m.end);
@@ -70,8 +98,9 @@ pub(crate) fn open_mapped(pid: i32, m: &Mapping) -> std::io::Result<File> {
         return Ok(file);
     }
     // The executable can be opened even when it was deleted or lies in another root.
-    let exe = File::open(format!("/proc/{pid}/exe"));
-    if let Ok(file) = exe
+    let exe = format!("/proc/{pid}/exe");
+    if std::fs::read_link(&exe).ok().as_deref() == m.name.as_deref()
+        && let Ok(file) = File::open(exe)
         && file.metadata()?.ino() == m.inode
     {
         return Ok(file);
@@ -95,7 +124,7 @@ pub(crate) fn open_mapped(pid: i32, m: &Mapping) -> std::io::Result<File> {
 impl Module {
     /// Opens the ELF file behind a mapping.
     pub fn open(pid: i32, m: &Mapping) -> Result<Module, ElfError> {
-        let data = ReadCache::new(open_mapped(pid, m)?);
+        let data = Bounded(ReadCache::new(open_mapped(pid, m)?));
         let header = Header::parse(&data).map_err(|_| ElfError::NotElf)?;
         let endian = header.endian().map_err(|_| ElfError::NotElf)?;
         if endian != Endianness::Little || header.e_machine(endian) != elf::EM_X86_64 {
@@ -140,11 +169,6 @@ impl Module {
     /// Whether an address lies in an executable segment.
     pub fn is_code(&self, address: u64) -> bool {
         self.segments.iter().any(|s| s.execute && (s.start..s.end).contains(&address))
-    }
-
-    /// Whether an address lies in a writable segment.
-    pub fn is_data(&self, address: u64) -> bool {
-        self.segments.iter().any(|s| s.write && (s.start..s.end).contains(&address))
     }
 
     /// Addresses of the dynamic symbols with these names, in the same order.

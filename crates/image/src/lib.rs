@@ -34,7 +34,7 @@ pub use elf::{ElfError, Module, Segment};
 pub use image::{Image, OpenError};
 pub use mappings::{Mapping, ParseError, Permissions, Smaps, parse_smaps};
 pub use memory::{Memory, ReadError, SparseMemory};
-pub use process::{Identity, ProcessFacts, ProcessList, Rollup};
+pub use process::{Identity, ProcessFacts, ProcessList};
 pub use redact::command_line;
 pub use residency::{PageRun, Residency, Tally};
 pub use threads::robust_list_heads;

@@ -32,7 +32,9 @@ pub struct Mapping {
     pub permissions: Permissions,
     /// Offset in the file.
     pub offset: u64,
-    /// The file's inode, 0 for none.
+    /// The file's device, major and minor number.
+    pub device: (u32, u32),
+    /// The file's inode on that device, 0 for none.
     pub inode: u64,
     /// The file's path in the target's root, or the kernel's name such as `[heap]`.
     pub name: Option<Arc<Path>>,
@@ -62,6 +64,11 @@ impl Mapping {
     /// Whether the address lies inside.
     pub fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
+    }
+
+    /// What tells its file from all others.
+    pub fn file_id(&self) -> ((u32, u32), u64) {
+        (self.device, self.inode)
     }
 
     /// The name as bytes, empty when there is none.
@@ -188,7 +195,9 @@ fn header(line: &[u8], previous_name: Option<&Arc<Path>>) -> Option<Mapping> {
     let hex = |s| u64::from_str_radix(s, 16).ok();
     let (start, end) = (hex(start)?, hex(end)?);
     let offset = hex(word()?)?;
-    word()?;
+    let (major, minor) = word()?.split_once(':')?;
+    let number = |s| u32::from_str_radix(s, 16).ok();
+    let device = (number(major)?, number(minor)?);
     let inode = word()?.parse().ok()?;
     // The kernel pads with spaces; a name may hold and begin with any byte but a line feed.
     let name = rest.iter().position(|b| *b != b' ').map(|at| &rest[at..]);
@@ -201,6 +210,7 @@ fn header(line: &[u8], previous_name: Option<&Arc<Path>>) -> Option<Mapping> {
         end,
         permissions,
         offset,
+        device,
         inode,
         name,
         ..Default::default()

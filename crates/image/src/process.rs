@@ -33,8 +33,6 @@ pub struct ProcessFacts {
     pub rss: Option<u64>,
     /// Highest RSS so far.
     pub hwm: Option<u64>,
-    /// Page tables.
-    pub page_tables: Option<u64>,
     /// A thread of the kernel.
     pub kernel: bool,
 }
@@ -73,7 +71,6 @@ impl ProcessFacts {
             argv0: arguments.first().copied().unwrap_or_default().into(),
             rss: kib(status.vmrss),
             hwm: kib(status.vmhwm),
-            page_tables: kib(status.vmpte),
             kernel: stat.flags & KERNEL_THREAD != 0,
             name: stat.comm,
         })
@@ -136,33 +133,6 @@ impl Identity {
     }
 }
 
-/// Sums of `/proc/PID/smaps_rollup`, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rollup {
-    /// Resident.
-    pub rss: u64,
-    /// Resident, divided by the processes that share it.
-    pub pss: u64,
-    /// Swapped out.
-    pub swap: u64,
-}
-
-impl Rollup {
-    /// Reads the sums; permission as for reading memory.
-    pub fn of(pid: i32) -> std::io::Result<Rollup> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let field = |name: &str| {
-            let value = text.lines().find_map(|l| l.strip_prefix(name))?;
-            value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-        };
-        Ok(Rollup {
-            rss: field("Rss:").unwrap_or(0) * 1024,
-            pss: field("Pss:").unwrap_or(0) * 1024,
-            swap: field("Swap:").unwrap_or(0) * 1024,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +143,6 @@ mod tests {
         let me = ProcessFacts::of(pid).unwrap();
         assert!(me.rss.unwrap() > 0 && me.threads >= 1 && !me.kernel);
         assert_eq!(Identity::of(pid), Identity::of(pid));
-        assert!(Rollup::of(pid).unwrap().rss > 0);
         assert!(ProcessList::all().unwrap().iter().any(|p| p.pid == pid));
     }
 

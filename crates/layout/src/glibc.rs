@@ -10,9 +10,6 @@ pub const HEAP_MAX: u64 = 64 << 20;
 const PAGE: u64 = 4096;
 const IS_MMAPPED: u64 = 2;
 
-/// Bytes that [`mmapped_chunk`] wants.
-pub const CHUNK_HEAD: usize = 16;
-
 /// Length in bytes of the mapping that an mmapped chunk at a page's start fills.
 ///
 /// Up to 2.42 `prev_size + size` is the mapping's length; from 2.43 on `prev_size + size + 16`, and

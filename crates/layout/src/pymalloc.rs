@@ -21,8 +21,6 @@ pub const USEDPOOLS_WORDS: usize = 64;
 pub const STATE_ARENAS: u64 = 512;
 /// Offset of `mgmt.maxarenas` within `_obmalloc_state`.
 pub const STATE_MAXARENAS: u64 = 520;
-/// Offset of `mgmt.narenas_currently_allocated` within `_obmalloc_state`.
-pub const STATE_NARENAS: u64 = 1064;
 
 /// Sizes that differ between versions and builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

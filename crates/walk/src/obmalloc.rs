@@ -66,13 +66,19 @@ pub fn states(image: &Image, runtime: &Runtime) -> Result<States, Refusal> {
         for geometry in runtime.layout.geometries {
             match (Search { image, runtime, geometry: *geometry, until }).run() {
                 Ok(states) => return Ok(states),
-                Err(Miss::Read(source @ (ReadError::Denied | ReadError::Gone))) => {
+                Err(Miss::Read(
+                    source @ (ReadError::Denied | ReadError::Gone | ReadError::Swapped(_)),
+                )) => {
                     return Err(Refusal::Read { pid: image.pid, source });
                 }
                 Err(Miss::Read(e)) => why = e.to_string(),
                 Err(Miss::Invalid(what)) => why = what,
             }
         }
+    }
+    // A build without the GIL has no pymalloc to be found.
+    if runtime.free_threaded() {
+        return Ok(States { states: Vec::new(), interpreters: None });
     }
     Err(Refusal::NotUnderstood { pid: image.pid, version: runtime.version, why })
 }
@@ -354,7 +360,12 @@ impl Search<'_> {
         };
         let samples: Vec<_> = self.listed_pools(lists, base).flatten().collect();
         if samples.is_empty() {
-            return Ok(Vec::new());
+            // Lists whose pools are all swapped out tell nothing; empty lists tell that there are none.
+            let swapped = |at: &u64| self.image.residency.run_at(*at).is_some_and(|r| !r.resident);
+            return match lists.iter().find(|at| swapped(at)) {
+                Some(at) => Err(Miss::Read(ReadError::Swapped(*at))),
+                None => Ok(Vec::new()),
+            };
         }
         // The array is allocated by malloc: in writable private anonymous memory.
         let allocated = |m: &&Mapping| m.permissions.write && m.is_private_anonymous();

@@ -34,8 +34,13 @@ pub(crate) fn divide(
     let preloaded = preloaded(image);
     let mut claims = arenas;
     if let Some(runtime) = runtime {
-        claims.extend(recognise::thread_stacks(image));
-        claims.extend(bss(image, runtime));
+        // Arenas were validated; what a control block or an ELF file says may be anything.
+        let arenas = Sorted::of(claims.clone());
+        let others = recognise::thread_stacks(image).into_iter().chain(bss(image, runtime));
+        for c in others {
+            let gaps = arenas.gaps(c.start, c.end).into_iter();
+            claims.extend(gaps.map(|(start, end)| Claim { start, end, ..c }));
+        }
         let claims_before = Sorted::of(claims);
         let mimalloc = mimalloc || preloaded == Some(OwnerKind::Mimalloc);
         claims = recognised(image, runtime, &claims_before, mimalloc);
@@ -167,7 +172,7 @@ fn bss(image: &Image, runtime: &Runtime) -> Vec<Claim> {
             .mappings
             .get(i + 1)
             .is_some_and(|n| n.start == m.end && n.is_private_anonymous() && n.permissions.write);
-        if !m.is_file() || !m.permissions.write || !followed || !seen.insert(m.inode) {
+        if !m.is_file() || !m.permissions.write || !followed || !seen.insert(m.file_id()) {
             continue;
         }
         let Ok(module) = Module::open(image.pid, m) else { continue };
@@ -197,26 +202,29 @@ fn preloaded(image: &Image) -> Option<OwnerKind> {
     })
 }
 
+/// Device and inode.
+type FileId = ((u32, u32), u64);
+
 /// What sort of file each mapped file is.
 struct Kinds {
-    interpreter: Option<u64>,
-    executable: Option<u64>,
-    elf: HashMap<u64, bool>,
+    interpreter: Option<FileId>,
+    executable: Option<FileId>,
+    elf: HashMap<FileId, bool>,
 }
 
 impl Kinds {
     fn of(image: &Image, runtime: Option<&Runtime>) -> Kinds {
-        let inode_of = |path: &std::path::Path| {
+        let file_of = |path: &std::path::Path| {
             let same = |m: &&Mapping| m.name.as_deref() == Some(path);
-            image.mappings.iter().find(same).map(|m| m.inode)
+            image.mappings.iter().find(same).map(Mapping::file_id)
         };
         let mut elf = HashMap::new();
         for m in image.mappings.iter().filter(|m| m.is_file()) {
-            *elf.entry(m.inode).or_default() |= m.permissions.execute;
+            *elf.entry(m.file_id()).or_default() |= m.permissions.execute;
         }
         Kinds {
-            interpreter: runtime.and_then(|r| inode_of(&r.module.path)),
-            executable: image.program().as_deref().and_then(inode_of),
+            interpreter: runtime.and_then(|r| file_of(&r.module.path)),
+            executable: image.program().as_deref().and_then(file_of),
             elf,
         }
     }
@@ -229,14 +237,14 @@ impl Kinds {
             || name.contains("/lib-dynload/")
             || (name.contains("/site-packages/") && base.ends_with(".so"));
         let shared = ["/memfd:", "/dev/shm/", "/SYSV", "/dev/zero"];
-        let inode = Some(m.inode);
+        let id = Some(m.file_id());
         if m.permissions.shared && shared.iter().any(|s| name.starts_with(s)) {
             OwnerKind::SharedMemory
-        } else if inode == self.interpreter || inode == self.executable {
+        } else if id == self.interpreter || id == self.executable {
             OwnerKind::Interpreter
         } else if extension {
             OwnerKind::Extensions
-        } else if self.elf.get(&m.inode) == Some(&true) {
+        } else if self.elf.get(&m.file_id()) == Some(&true) {
             OwnerKind::Libraries
         } else {
             OwnerKind::DataFiles
@@ -265,7 +273,11 @@ impl Division<'_> {
             if m.is_file() {
                 break;
             }
-            let part = self.image.residency.tally(c.start, c.end);
+            let mut part = self.image.residency.tally(c.start, c.end);
+            // Arenas are summed by their walker; of all else no more is given than smaps counts.
+            if c.kind != OwnerKind::Pymalloc {
+                part.resident = part.resident.min(left.resident);
+            }
             left.resident = left.resident.saturating_sub(part.resident);
             left.swapped = left.swapped.saturating_sub(part.swapped);
             left.huge = left.huge.saturating_sub(part.huge);

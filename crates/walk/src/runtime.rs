@@ -169,19 +169,30 @@ impl Runtime {
     }
 }
 
+/// More data than any interpreter has; an ELF file may claim anything.
+const MOST_DATA: u64 = 64 << 20;
+
 /// Resident writable data of a module, segment by segment: what could not be read is zero.
 pub(crate) fn data_of(image: &Image, module: &Module) -> Vec<(u64, Vec<u8>)> {
     const PAGE: u64 = pydefrag_image::OS_PAGE;
-    let writable = module.segments.iter().filter(|s| s.write && s.end - s.start < 64 << 20);
-    writable
+    let mut left = MOST_DATA;
+    let writable = module.segments.iter().filter(|s| s.write && s.start < s.end);
+    let mapped = writable.filter(|s| image.mapping_at(s.start).is_some());
+    let affordable = mapped.filter(|s| {
+        let size = s.end - s.start;
+        let enough = size <= left;
+        left -= if enough { size } else { 0 };
+        enough
+    });
+    affordable
         .map(|s| {
             let start = s.start & !7;
             let mut bytes = vec![0; (s.end - start) as usize];
             if image.read(start, &mut bytes).is_err() {
                 // Page by page: one page that is swapped out or gone must not hide the others.
-                bytes.fill(0);
+                bytes = vec![0; bytes.len()];
                 let mut at = start;
-                while at < s.end {
+                while at < s.end && image.mapping_at(at).is_some() {
                     let upto = ((at & !(PAGE - 1)) + PAGE).min(s.end);
                     let part = &mut bytes[(at - start) as usize..(upto - start) as usize];
                     if image.read(at, part).is_err() {
@@ -211,7 +222,7 @@ fn candidates(image: &Image) -> Vec<&Mapping> {
     let mut files: Vec<_> = image
         .mappings
         .iter()
-        .filter(|m| m.is_file() && seen.insert((m.inode, m.name_bytes())))
+        .filter(|m| m.is_file() && seen.insert((m.file_id(), m.name_bytes())))
         .collect();
     // An extension module is never the interpreter and there may be hundreds.
     files.retain(|m| !basename(m).contains(".cpython-") && !basename(m).contains(".abi3."));

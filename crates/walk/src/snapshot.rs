@@ -28,11 +28,7 @@ pub struct Looked {
 /// Makes the account of a process whose memory may be read.
 pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Result<Looked, Refusal> {
     let read = |source| Refusal::Read { pid: image.pid, source };
-    let States { states, interpreters } = match states(image, runtime) {
-        // A build without the GIL has no pymalloc to find.
-        Err(_) if runtime.free_threaded() => States { states: Vec::new(), interpreters: None },
-        found => found?,
-    };
+    let States { states, interpreters } = states(image, runtime)?;
     let walked = walk(image, &states).map_err(read)?;
     let served = served(image, runtime);
     let arenas = walked.arenas.iter().map(|(at, i)| recognise::arena(*at, states[*i].geometry));
