@@ -4,9 +4,12 @@
 //! buffer with `process_vm_readv`, nothing else. What is compared is everything that a look does:
 //! smaps, residency, finding the interpreter, walking, the account.
 
+use std::io::IoSliceMut;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 use pydefrag_harness::{Interpreters, Target};
 use pydefrag_image::{Image, ProcessFacts};
 use pydefrag_walk::{Runtime, State, headers, snapshot, states};
@@ -46,7 +49,7 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
         let pid = pid.to_string();
         let times = [
             timed(|| {
-                resident = bare_copy(&image, &found)?;
+                resident = bare_copy(facts.pid, &image, &found)?;
                 Ok(())
             })?,
             timed(|| {
@@ -116,35 +119,37 @@ fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Duration> 
 }
 
 /// Copies the resident pages of all arenas; the bytes copied.
-fn bare_copy(image: &Image, states: &[State]) -> anyhow::Result<u64> {
-    const PIECE: u64 = 1 << 20;
-    let mut buffer = vec![0; PIECE as usize];
+fn bare_copy(pid: i32, image: &Image, states: &[State]) -> anyhow::Result<u64> {
+    const PIECE: usize = 1 << 20;
+    let mut buffer = vec![0; PIECE];
     let mut copied = 0;
-    let mut copy = |ranges: &mut Vec<(u64, usize)>, bytes: u64| -> anyhow::Result<()> {
-        image.memory().read_scattered(ranges, &mut buffer[..bytes as usize])?;
-        copied += bytes;
-        ranges.clear();
+    let mut copy = |pieces: &mut Vec<RemoteIoVec>, bytes: usize| -> anyhow::Result<()> {
+        let mut into = [IoSliceMut::new(&mut buffer[..bytes])];
+        let n = process_vm_readv(Pid::from_raw(pid), &mut into, pieces)?;
+        anyhow::ensure!(n == bytes, "the target changed while it was copied");
+        copied += n as u64;
+        pieces.clear();
         Ok(())
     };
-    let (mut ranges, mut bytes) = (Vec::new(), 0);
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
     for state in states {
         for a in &state.arenas {
             let (start, end) = (a.arena.address, a.arena.address + state.geometry.arena_size);
             for run in image.residency.runs_in(start, end).filter(|r| r.resident) {
-                let mut at = run.start;
-                while at < run.end {
-                    let n = (run.end - at).min(PIECE - bytes);
-                    ranges.push((at, n as usize));
-                    bytes += n;
-                    at += n;
-                    if bytes == PIECE {
-                        copy(&mut ranges, bytes)?;
+                let mut base = run.start as usize;
+                while base < run.end as usize {
+                    let len = (run.end as usize - base).min(PIECE - bytes);
+                    pieces.push(RemoteIoVec { base, len });
+                    (base, bytes) = (base + len, bytes + len);
+                    // The kernel takes at most 1024 pieces in one call.
+                    if bytes == PIECE || pieces.len() == 1024 {
+                        copy(&mut pieces, bytes)?;
                         bytes = 0;
                     }
                 }
             }
         }
     }
-    copy(&mut ranges, bytes)?;
+    copy(&mut pieces, bytes)?;
     Ok(copied)
 }
