@@ -214,6 +214,17 @@ fn a_filter_on_one_system_call_changes_nothing() {
     assert_eq!(free["partial"], Value::Null);
     assert!(free["pymalloc"]["arenas"].as_u64() > Some(0));
     assert_eq!(free, filtered);
+    // Only the quick look of ps makes the call that the filter forbids.
+    let live = |command| {
+        let (stdout, stderr) = text(&within(command, LIMIT));
+        let rows: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+        let row = rows["processes"].as_array().unwrap().iter().find(|r| r["pid"] == target.pid());
+        row.expect("the target is listed")["live"].clone()
+    };
+    let (free, filtered) =
+        (live(pydefrag(&["ps", "--json"])), live(fettered.filtered(&["ps", "--json"])));
+    assert!(free.as_u64() > Some(0));
+    assert_eq!(free, filtered);
 }
 
 #[test]
