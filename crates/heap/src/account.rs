@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Where the resident bytes of one walked heap are. All terms are bytes on resident OS pages.
 ///
 /// Invariant: the owner's resident bytes equal [`Account::total`], that is
-/// `live + rounding + metadata + virgin + free_spans + holes + pinned_free + unread`.
+/// `live + rounding + metadata + virgin + free_spans + holes + pinned_free + top + cached + unread`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Bytes of live blocks. Contains `rounding` while that is `None`.
@@ -21,11 +21,17 @@ pub struct Account {
     pub virgin: u64,
     /// Wholly free pools.
     pub free_spans: u64,
-    /// OS pages of pools in use that hold neither a live byte nor a header.
+    /// OS pages that hold neither a live byte nor a header: of pools in use, of free chunks.
     pub holes: u64,
     /// Free bytes on OS pages that a live block or a header keeps.
     pub pinned_free: u64,
-    /// Resident bytes of pools that stayed torn or could not be read.
+    /// malloc's top chunks: free, and of use to any request.
+    #[serde(default)]
+    pub top: u64,
+    /// Freed chunks that malloc keeps for requests of just their size: in tcaches and fastbins.
+    #[serde(default)]
+    pub cached: u64,
+    /// Resident bytes of what stayed torn, is corrupted or could not be read.
     pub unread: u64,
     /// Bytes of live blocks on OS pages that are not resident. Not part of `resident`.
     pub live_not_resident: u64,
@@ -41,10 +47,17 @@ impl Account {
             + self.free_spans
             + self.holes
             + self.pinned_free
+            + self.top
+            + self.cached
             + self.unread
     }
 
-    /// Free and resident, kept by what lives beside it in the OS page, pool or arena: external
+    /// Everything that is free and resident.
+    pub fn free(&self) -> u64 {
+        self.external() + self.top + self.cached
+    }
+
+    /// Free and resident, kept by what lives beside it in the OS page, pool, arena or heap: external
     /// fragmentation in bytes.
     pub fn external(&self) -> u64 {
         self.free_spans + self.holes + self.pinned_free
@@ -66,6 +79,8 @@ impl Account {
         self.free_spans += other.free_spans;
         self.holes += other.holes;
         self.pinned_free += other.pinned_free;
+        self.top += other.top;
+        self.cached += other.cached;
         self.unread += other.unread;
         self.live_not_resident += other.live_not_resident;
     }

@@ -30,20 +30,30 @@
 
 mod account;
 mod detail;
+mod diff;
 mod fit;
+mod malloc;
 mod owner;
 pub mod pdsnap;
 mod pymalloc;
+mod run;
 mod snapshot;
+mod tree;
+mod verdict;
 
 pub use account::{Account, Ladder};
 pub use detail::{Detail, PoolRecord, PoolState};
+pub use diff::{Change, Diff, HeapChange, OwnerChange};
 pub use fit::{RequestFit, request_fit};
+pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
 pub use owner::{Basis, Owner, OwnerKind};
 pub use pymalloc::{InterpreterHeap, Pymalloc, SizeClass};
+pub use run::{Child, Ended, Run, Sample, measures};
 pub use snapshot::{
     Fragmentation, Libc, Memory, Partial, Process, PythonInfo, SCHEMA, Snapshot, Torn,
 };
+pub use tree::{Member, Missing, Tree, TreeOwner};
+pub use verdict::{Remedy, Verdict, VerdictKind};
 
 /// Size of an OS page in bytes. The only page size of x86-64 Linux; huge pages are counted in it.
 pub const OS_PAGE: u64 = 4096;

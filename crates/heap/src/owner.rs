@@ -16,6 +16,8 @@ pub enum OwnerKind {
     Malloc,
     /// mimalloc, CPython's own or the process's malloc.
     Mimalloc,
+    /// An allocator that a library carries for itself.
+    Private,
     /// jemalloc as the process's malloc.
     Jemalloc,
     /// tcmalloc as the process's malloc.
@@ -45,6 +47,7 @@ impl OwnerKind {
             OwnerKind::Pymalloc => "pymalloc",
             OwnerKind::Malloc => "malloc",
             OwnerKind::Mimalloc => "mimalloc",
+            OwnerKind::Private => "private allocator",
             OwnerKind::Jemalloc => "jemalloc",
             OwnerKind::Tcmalloc => "tcmalloc",
             OwnerKind::FrameStacks => "interpreter frame stacks",
@@ -84,6 +87,9 @@ pub struct Owner {
     pub basis: Basis,
     /// Resident bytes; the owners' sum and `unattributed` make RSS.
     pub resident: u64,
+    /// Its proportional share of them: what other processes map too counts in part.
+    #[serde(default)]
+    pub pss: u64,
     /// Bytes swapped out. Not part of `resident`.
     pub swapped: u64,
     /// Resident bytes on transparent huge pages, where it was looked at page by page.
@@ -103,6 +109,7 @@ impl Owner {
             kind,
             basis,
             resident: 0,
+            pss: 0,
             swapped: 0,
             huge: 0,
             copy_on_write_shared: 0,

@@ -21,7 +21,7 @@ use crate::{Detail, PoolRecord, PoolState, Snapshot};
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"\x89PDSNAP\n";
 /// Version that [`encode`] writes, the newest that [`decode`] reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const POOLS_PER_CHUNK: usize = 8192;
 const POOL_BYTES: usize = 18;
@@ -245,6 +245,9 @@ mod tests {
             unattributed: 4096,
             residency_difference: 0,
             pymalloc: None,
+            malloc: None,
+            verdict: None,
+            run: None,
             fragmentation: None,
             ladder: Ladder::default(),
             notes: vec!["a note".into()],

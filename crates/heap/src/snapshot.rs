@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ladder, Owner, Pymalloc};
+use crate::{Ladder, Malloc, Owner, Pymalloc, Run, Verdict};
 
 /// Number of the JSON schema; raised when a field changes meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -35,10 +35,19 @@ pub struct Snapshot {
     pub residency_difference: u64,
     /// pymalloc, where it serves the process.
     pub pymalloc: Option<Pymalloc>,
+    /// The C library's malloc, where it was walked.
+    #[serde(default)]
+    pub malloc: Option<Malloc>,
     /// Fragmentation of the walked heaps.
     pub fragmentation: Option<Fragmentation>,
     /// What would come back.
     pub ladder: Ladder,
+    /// What it comes to; `None` for what is partial.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// The program over time, where it was run by the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
     /// Things a reader should know: what was not tested, not seen, or assumed.
     pub notes: Vec<String>,
 }
@@ -63,6 +72,9 @@ pub struct Torn {
     pub left: u64,
     /// Arenas that went away while they were read.
     pub arenas_gone: u64,
+    /// Places where malloc's chunks could not be followed: changed while read, or corrupted.
+    #[serde(default)]
+    pub chunks: u64,
 }
 
 /// The process that was looked at.

@@ -59,6 +59,7 @@ fn by_kind(snapshot: &Snapshot) -> [u64; KINDS.len()] {
                 OwnerKind::Pymalloc
                 | OwnerKind::Malloc
                 | OwnerKind::Mimalloc
+                | OwnerKind::Private
                 | OwnerKind::Jemalloc
                 | OwnerKind::Tcmalloc => NOT_WALKED,
                 OwnerKind::FrameStacks | OwnerKind::ThreadStacks => STACKS,

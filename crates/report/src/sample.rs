@@ -77,6 +77,8 @@ pub(crate) fn usual() -> Snapshot {
         free_spans: 61 * MIB,
         holes: 22 * MIB,
         pinned_free: 48 * MIB,
+        top: 0,
+        cached: 0,
         unread: 0,
         live_not_resident: 0,
     };
@@ -118,8 +120,11 @@ pub(crate) fn usual() -> Snapshot {
         unattributed: 0,
         residency_difference: 0,
         pymalloc: Some(pymalloc(1)),
+        malloc: None,
         fragmentation: None,
         ladder: Ladder { trim: None, purge: Some(83 * MIB), compact: None, ideal: Some(129 * MIB) },
+        verdict: None,
+        run: None,
         notes: vec![],
     })
 }
@@ -127,7 +132,7 @@ pub(crate) fn usual() -> Snapshot {
 /// Every field filled, every part of the report in use.
 pub(crate) fn full() -> Snapshot {
     let mut s = usual();
-    s.torn = Torn { pools: 17_000, retried: 12, left: 7, arenas_gone: 1 };
+    s.torn = Torn { pools: 17_000, retried: 12, left: 7, arenas_gone: 1, chunks: 2 };
     let python = s.process.python.as_mut().unwrap();
     python.free_threaded = true;
     python.debug_hooks = true;
@@ -144,6 +149,8 @@ pub(crate) fn full() -> Snapshot {
             free_spans: 2 * MIB,
             holes: 0,
             pinned_free: MIB,
+            top: 0,
+            cached: 0,
             unread: 7 * 16384,
             live_not_resident: 4096,
         },
@@ -253,6 +260,8 @@ pub(crate) fn huge() -> Snapshot {
                 free_spans: a.free_spans * BY,
                 holes: a.holes * BY,
                 pinned_free: a.pinned_free * BY,
+                top: a.top * BY,
+                cached: a.cached * BY,
                 unread: a.unread * BY,
                 live_not_resident: a.live_not_resident * BY,
             };

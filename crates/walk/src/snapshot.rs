@@ -109,8 +109,11 @@ fn assemble(
         owners,
         residency_difference: difference,
         pymalloc: None,
+        malloc: None,
         fragmentation: None,
         ladder: Ladder::default(),
+        verdict: None,
+        run: None,
         notes: Vec::new(),
     }
 }
