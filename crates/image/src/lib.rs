@@ -37,7 +37,7 @@ pub use memory::{Memory, ReadError, SparseMemory};
 pub use process::{Identity, ProcessFacts, ProcessList};
 pub use redact::command_line;
 pub use residency::{PageRun, Residency, Tally};
-pub use threads::robust_list_heads;
+pub use threads::{Thread, threads};
 
 /// Size of an OS page in bytes.
 pub const OS_PAGE: u64 = 4096;

@@ -19,6 +19,8 @@
 mod allocators;
 mod freerun;
 mod headers;
+mod libc;
+mod malloc;
 mod obmalloc;
 mod pool;
 mod pymalloc;

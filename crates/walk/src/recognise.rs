@@ -4,10 +4,12 @@
 //! mimalloc's segments and of thread stacks. Each finding is a claim on a range of addresses.
 
 use pydefrag_heap::{OS_PAGE, OwnerKind};
-use pydefrag_image::{Image, robust_list_heads};
+use pydefrag_image::{Image, threads};
 use pydefrag_layout::glibc::{self, HEAP_INFO, HEAP_MAX, PTHREAD, PTHREAD_ROBUST_HEAD};
 use pydefrag_layout::mimalloc;
 use pydefrag_layout::pymalloc;
+
+use crate::malloc::MallocWalk;
 
 /// A range of addresses and what owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,19 +17,45 @@ pub(crate) struct Claim {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) kind: OwnerKind,
+    /// Which of several owners of that kind: pymalloc's interpreter, malloc's [`part`].
+    pub(crate) part: usize,
+}
+
+/// The parts of malloc.
+pub(crate) mod part {
+    pub(crate) const MAIN_ARENA: usize = 0;
+    pub(crate) const THREAD_ARENAS: usize = 1;
+    pub(crate) const MMAPPED: usize = 2;
+    /// Recognised by its marks, but no part of what was walked.
+    pub(crate) const UNWALKED: usize = 3;
+}
+
+impl Claim {
+    fn new(start: u64, end: u64, kind: OwnerKind) -> Claim {
+        Claim { start, end, kind, part: 0 }
+    }
+
+    /// Whether a walker sums up what is in it.
+    pub(crate) fn is_of_a_walker(&self) -> bool {
+        match self.kind {
+            OwnerKind::Pymalloc => true,
+            OwnerKind::Malloc => matches!(self.part, part::MAIN_ARENA | part::THREAD_ARENAS),
+            _ => false,
+        }
+    }
 }
 
 /// Stacks of the threads that pthread_create made, by their control blocks.
 pub(crate) fn thread_stacks(image: &Image) -> Vec<Claim> {
     let mut claims = Vec::new();
-    for head in robust_list_heads(image.pid) {
-        let tcb = head.wrapping_sub(PTHREAD_ROBUST_HEAD);
+    for thread in threads(image.pid) {
+        let tcb = thread.robust_list_head.wrapping_sub(PTHREAD_ROBUST_HEAD);
         let mut bytes = vec![0; PTHREAD];
         if image.read(tcb, &mut bytes).is_err() {
             continue;
         }
         if let Some((start, size)) = glibc::thread_stack(&bytes, tcb) {
-            claims.push(Claim { start, end: start + size, kind: OwnerKind::ThreadStacks });
+            claims.push(Claim::new(start, start + size, OwnerKind::ThreadStacks));
         }
     }
     claims
@@ -44,7 +72,7 @@ pub(crate) fn aligned(image: &Image, start: u64, end: u64, mimalloc: bool) -> Ve
                 .map_or(0, |s| s.size);
             if size > 0 {
                 let end = (at + size).min(end);
-                claims.push(Claim { start: at, end, kind: OwnerKind::Mimalloc });
+                claims.push(Claim::new(at, end, OwnerKind::Mimalloc));
             }
             at += size.max(mimalloc::SEGMENT).next_multiple_of(mimalloc::SEGMENT);
         }
@@ -55,7 +83,8 @@ pub(crate) fn aligned(image: &Image, start: u64, end: u64, mimalloc: bool) -> Ve
         let heap = read_head(image, at, HEAP_INFO).and_then(|b| glibc::heap_info(&b, at));
         if let Some(h) = heap {
             let end = (at + h.protected).min(end);
-            claims.push(Claim { start: at, end, kind: OwnerKind::Malloc });
+            let kind = OwnerKind::Malloc;
+            claims.push(Claim { part: part::UNWALKED, ..Claim::new(at, end, kind) });
         }
         at += HEAP_MAX;
     }
@@ -96,7 +125,8 @@ pub(crate) fn chunks(image: &Image, start: u64, end: u64, frames: bool) -> Vec<C
         });
         match found {
             Some((length, kind)) => {
-                claims.push(Claim { start: at, end: at + length, kind });
+                let part = if kind == OwnerKind::Malloc { part::MMAPPED } else { 0 };
+                claims.push(Claim { part, ..Claim::new(at, at + length, kind) });
                 (at, anchored) = (at + length, true);
             }
             None => {
@@ -117,7 +147,18 @@ pub(crate) fn has_frame_chunks(minor: u8) -> bool {
     minor >= 11
 }
 
-/// The claim on an arena.
-pub(crate) fn arena(address: u64, geometry: pymalloc::Geometry) -> Claim {
-    Claim { start: address, end: address + geometry.arena_size, kind: OwnerKind::Pymalloc }
+/// The claim on an arena of the interpreter with this index.
+pub(crate) fn arena(address: u64, geometry: pymalloc::Geometry, interpreter: usize) -> Claim {
+    let end = address + geometry.arena_size;
+    Claim { part: interpreter, ..Claim::new(address, end, OwnerKind::Pymalloc) }
+}
+
+/// The claims on the heaps of a walked malloc.
+pub(crate) fn malloc_heaps(walk: &MallocWalk) -> impl Iterator<Item = Claim> + '_ {
+    walk.arenas.iter().flat_map(|a| {
+        let part = if a.counts.main { part::MAIN_ARENA } else { part::THREAD_ARENAS };
+        a.segments
+            .iter()
+            .map(move |s| Claim { part, ..Claim::new(s.start, s.page_end(), OwnerKind::Malloc) })
+    })
 }

@@ -6,69 +6,117 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pydefrag_heap::{Basis, Owner, OwnerKind};
+use pydefrag_heap::{Basis, Mmapped, Owner, OwnerKind};
 use pydefrag_image::{Image, Mapping, Module, OS_PAGE, Tally};
 
-use crate::recognise::{self, Claim};
+use crate::recognise::{self, Claim, part};
 use crate::runtime::Runtime;
 
 /// The division of a process's resident bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Regions {
-    /// Every owner but pymalloc.
+    /// Every owner that was not walked.
     pub(crate) owners: Vec<Owner>,
+    /// What the kernel tells of the walked ones, by kind and part.
+    pub(crate) walked: BTreeMap<(OwnerKind, usize), Portion>,
+    /// Chunks of malloc that have a mapping of their own, and their bytes.
+    pub(crate) mmapped: Mmapped,
     /// Bytes by which residency and smaps differ.
     pub(crate) difference: u64,
     /// An allocator that was mapped to serve as the process's malloc.
     pub(crate) preloaded: Option<OwnerKind>,
 }
 
-/// Divides all mappings. `arenas` are the claims of pymalloc, which the walker sums itself;
-/// `runtime` and reading are absent for a partial look.
-pub(crate) fn divide(
-    image: &Image,
-    runtime: Option<&Runtime>,
-    arenas: Vec<Claim>,
-    mimalloc: bool,
-) -> Regions {
-    let preloaded = preloaded(image);
-    let mut claims = arenas;
+/// What an owner has of the process's memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Portion {
+    pub(crate) tally: Tally,
+    pub(crate) pss: f64,
+}
+
+impl Portion {
+    /// An owner with these bytes.
+    pub(crate) fn owner(&self, name: String, kind: OwnerKind, basis: Basis) -> Owner {
+        Owner {
+            resident: self.tally.resident,
+            pss: self.pss.round() as u64,
+            swapped: self.tally.swapped,
+            huge: self.tally.huge,
+            copy_on_write_shared: self.tally.shared,
+            ..Owner::new(name, kind, basis)
+        }
+    }
+
+    fn add(&mut self, other: &Portion) {
+        self.tally.resident += other.tally.resident;
+        self.tally.swapped += other.tally.swapped;
+        self.tally.huge += other.tally.huge;
+        self.tally.shared += other.tally.shared;
+        self.pss += other.pss;
+    }
+}
+
+/// What the walkers claim: their heaps, whose accounts they sum themselves.
+pub(crate) struct Walked {
+    pub(crate) claims: Vec<Claim>,
+    /// malloc was walked: its mmapped chunks are part of it.
+    pub(crate) malloc: bool,
+    /// mimalloc serves CPython.
+    pub(crate) mimalloc: bool,
+}
+
+/// Divides all mappings. `runtime` and reading are absent for a partial look.
+pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -> Regions {
+    let preloaded = preloaded(image).filter(|_| !walked.malloc);
+    let mut claims = walked.claims;
     if let Some(runtime) = runtime {
-        // Arenas were validated; what a control block or an ELF file says may be anything.
-        let arenas = Sorted::of(claims.clone());
+        // Heaps were validated; what a control block or an ELF file says may be anything.
+        let heaps = Sorted::of(claims.clone());
         let others = recognise::thread_stacks(image).into_iter().chain(bss(image, runtime));
         for c in others {
-            let gaps = arenas.gaps(c.start, c.end).into_iter();
+            let gaps = heaps.gaps(c.start, c.end).into_iter();
             claims.extend(gaps.map(|(start, end)| Claim { start, end, ..c }));
         }
         let claims_before = Sorted::of(claims);
-        let mimalloc = mimalloc || preloaded == Some(OwnerKind::Mimalloc);
+        let mimalloc = walked.mimalloc || preloaded == Some(OwnerKind::Mimalloc);
         claims = recognised(image, runtime, &claims_before, mimalloc);
         claims.extend(claims_before.0);
     }
     let claims = Sorted::of(claims);
+    let chunks = claims.0.iter().filter(|c| (c.kind, c.part) == (OwnerKind::Malloc, part::MMAPPED));
+    let mut mmapped = Mmapped::default();
+    for c in chunks {
+        mmapped.chunks += 1;
+        mmapped.bytes += c.end - c.start;
+    }
     let mut division = Division {
         image,
         kinds: Kinds::of(image, runtime),
         preloaded,
+        malloc: walked.malloc,
         sums: BTreeMap::new(),
         difference: 0,
     };
     for m in &image.mappings {
         division.divide(m, &claims);
     }
-    let owners = division
-        .sums
-        .into_iter()
-        .filter(|((kind, _), t)| *kind != OwnerKind::Pymalloc && t.resident + t.swapped > 0)
-        .map(|((kind, basis), t)| Owner {
-            resident: t.resident,
-            swapped: t.swapped,
-            huge: t.huge,
-            copy_on_write_shared: t.shared,
-            ..Owner::new(kind.label(), kind, BASES[basis])
-        });
-    Regions { owners: merge_by_name(owners), difference: division.difference, preloaded }
+    let is_walked = |kind, part| match kind {
+        OwnerKind::Pymalloc => true,
+        OwnerKind::Malloc => walked.malloc && part != part::UNWALKED,
+        _ => false,
+    };
+    let mut regions =
+        Regions { mmapped, difference: division.difference, preloaded, ..Default::default() };
+    let mut owners = Vec::new();
+    for ((kind, basis, part), portion) in division.sums {
+        if is_walked(kind, part) {
+            regions.walked.entry((kind, part)).or_default().add(&portion);
+        } else if portion.tally.resident + portion.tally.swapped > 0 {
+            owners.push(portion.owner(kind.label().into(), kind, BASES[basis]));
+        }
+    }
+    regions.owners = merge_by_name(owners.into_iter());
+    regions
 }
 
 const BASES: [Basis; 3] = [Basis::Recognised, Basis::Mapped, Basis::ByExclusion];
@@ -83,6 +131,7 @@ fn merge_by_name(owners: impl Iterator<Item = Owner>) -> Vec<Owner> {
         match merged.iter_mut().find(|m| m.name == o.name) {
             Some(m) => {
                 m.resident += o.resident;
+                m.pss += o.pss;
                 m.swapped += o.swapped;
                 m.huge += o.huge;
                 m.copy_on_write_shared += o.copy_on_write_shared;
@@ -180,7 +229,7 @@ fn bss(image: &Image, runtime: &Runtime) -> Vec<Claim> {
             let start = s.file_end.next_multiple_of(OS_PAGE);
             let end = s.end.next_multiple_of(OS_PAGE);
             if start < end {
-                claims.push(Claim { start, end, kind: kinds.of_file(m) });
+                claims.push(Claim { start, end, kind: kinds.of_file(m), part: 0 });
             }
         }
     }
@@ -256,8 +305,10 @@ struct Division<'a> {
     image: &'a Image,
     kinds: Kinds,
     preloaded: Option<OwnerKind>,
-    /// By kind and index into [`BASES`].
-    sums: BTreeMap<(OwnerKind, usize), Tally>,
+    /// malloc was walked.
+    malloc: bool,
+    /// By kind, index into [`BASES`], and part.
+    sums: BTreeMap<(OwnerKind, usize, usize), Portion>,
     difference: u64,
 }
 
@@ -267,28 +318,37 @@ impl Division<'_> {
         self.difference += seen.resident.abs_diff(m.rss);
         let mut left =
             Tally { resident: m.rss, swapped: seen.swapped, huge: seen.huge, shared: seen.shared };
+        // What a byte counts that other processes map too.
+        let share = match m.shared {
+            0 => 1.0,
+            shared => m.pss.saturating_sub(m.private) as f64 / shared as f64,
+        };
+        let mut pss = m.pss as f64;
         for c in claims.within(m.start, m.end) {
             // A claim on address space, such as a thread heap, may reach over other mappings; file
             // mappings are never claimed.
             if m.is_file() {
                 break;
             }
-            let mut part = self.image.residency.tally(c.start, c.end);
+            let mut tally = self.image.residency.tally(c.start, c.end);
             // Arenas are summed by their walker; of all else no more is given than smaps counts.
-            if c.kind != OwnerKind::Pymalloc {
-                part.resident = part.resident.min(left.resident);
+            if !c.is_of_a_walker() {
+                tally.resident = tally.resident.min(left.resident);
             }
-            left.resident = left.resident.saturating_sub(part.resident);
-            left.swapped = left.swapped.saturating_sub(part.swapped);
-            left.huge = left.huge.saturating_sub(part.huge);
-            left.shared = left.shared.saturating_sub(part.shared);
-            self.add(c.kind, RECOGNISED, part);
+            left.resident = left.resident.saturating_sub(tally.resident);
+            left.swapped = left.swapped.saturating_sub(tally.swapped);
+            left.huge = left.huge.saturating_sub(tally.huge);
+            left.shared = left.shared.saturating_sub(tally.shared);
+            let part = tally.resident.saturating_sub(tally.shared) as f64;
+            let part = (part + tally.shared as f64 * share).min(pss);
+            pss -= part;
+            self.add((c.kind, RECOGNISED, c.part), Portion { tally, pss: part });
         }
         let (kind, basis) = self.owner_of(m);
         if !m.is_private_anonymous() && kind != OwnerKind::ThreadStacks {
             left.shared = 0;
         }
-        self.add(kind, basis, left);
+        self.add((kind, basis, part::UNWALKED), Portion { tally: left, pss });
     }
 
     /// The owner of what is not claimed inside a mapping.
@@ -301,6 +361,8 @@ impl Division<'_> {
             b"[heap]" => match self.preloaded {
                 // brk serves whoever replaced malloc.
                 Some(kind) => (kind, BY_EXCLUSION),
+                // What malloc left there, another user of brk has.
+                None if self.malloc => (OwnerKind::OtherAnonymous, BY_EXCLUSION),
                 None => (OwnerKind::Malloc, MAPPED),
             },
             n if n.starts_with(b"[stack") => (OwnerKind::ThreadStacks, MAPPED),
@@ -316,12 +378,8 @@ impl Division<'_> {
         }
     }
 
-    fn add(&mut self, kind: OwnerKind, basis: usize, part: Tally) {
-        let sum = self.sums.entry((kind, basis)).or_default();
-        sum.resident += part.resident;
-        sum.swapped += part.swapped;
-        sum.huge += part.huge;
-        sum.shared += part.shared;
+    fn add(&mut self, owner: (OwnerKind, usize, usize), portion: Portion) {
+        self.sums.entry(owner).or_default().add(&portion);
     }
 }
 
@@ -330,7 +388,7 @@ mod tests {
     use super::*;
 
     fn claim(start: u64, end: u64) -> Claim {
-        Claim { start, end, kind: OwnerKind::Malloc }
+        Claim { start, end, kind: OwnerKind::Malloc, part: 0 }
     }
 
     #[test]

@@ -4,16 +4,19 @@
 //! process itself.
 
 use pydefrag_heap::{
-    Basis, Detail, Fragmentation, Ladder, Libc, Memory, Owner, OwnerKind, Partial, Process,
-    PythonInfo, SCHEMA, Snapshot, Torn,
+    Account, Basis, Detail, Fragmentation, Ladder, Libc, Malloc, Memory, Owner, OwnerKind, Partial,
+    Process, PythonInfo, SCHEMA, Snapshot, Torn,
 };
-use pydefrag_image::{Image, Mapping, Module, ProcessFacts};
+use pydefrag_image::{Image, Mapping, ProcessFacts};
+use pydefrag_layout::malloc::CHUNK_HEADER;
 
 use crate::allocators::{Served, served};
+use crate::libc::Glibc;
+use crate::malloc::{self, MallocWalk};
 use crate::obmalloc::{States, states};
 use crate::pymalloc::{Walk, walk};
-use crate::recognise;
-use crate::regions::{Regions, divide};
+use crate::recognise::{self, part};
+use crate::regions::{Regions, Walked, divide};
 use crate::runtime::{Refusal, Runtime};
 
 /// What one look at a process gives.
@@ -31,9 +34,15 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     let States { states, interpreters } = states(image, runtime)?;
     let walked = walk(image, &states).map_err(read)?;
     let served = served(image, runtime);
-    let arenas = walked.arenas.iter().map(|(at, i)| recognise::arena(*at, states[*i].geometry));
+    let (libc, glibc) = crate::libc::find(image);
+    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc).transpose());
+    let malloc = malloc.transpose().map_err(read)?;
+    let arena = |(at, i): &(u64, usize)| recognise::arena(*at, states[*i].geometry, *i);
+    let mut claims: Vec<_> = walked.arenas.iter().map(arena).collect();
+    claims.extend(malloc.iter().flat_map(recognise::malloc_heaps));
     let mimalloc = served.by == Some("mimalloc") || runtime.free_threaded();
-    let regions = divide(image, Some(runtime), arenas.collect(), mimalloc);
+    let regions =
+        divide(image, Some(runtime), Walked { claims, malloc: malloc.is_some(), mimalloc });
 
     let any_arena = walked.pymalloc.arenas > 0;
     let allocator = match served.by {
@@ -41,10 +50,10 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
         None if any_arena => "pymalloc",
         None => "unknown",
     };
-    let libc = libc(image);
-    let notes = notes(runtime, &served, &walked, &regions, libc.as_ref(), image);
-    let mut owners = pymalloc_owners(&walked);
-    owners.extend(regions.owners);
+    let notes = notes(runtime, &served, &walked, malloc.as_ref(), &regions, libc.as_ref(), image);
+    let mut owners = pymalloc_owners(&walked, &regions);
+    owners.extend(malloc.iter().flat_map(|m| malloc_owners(m, &regions)));
+    owners.extend(regions.owners.iter().cloned());
     let pymalloc = (any_arena || allocator == "pymalloc").then_some(walked.pymalloc);
     let python = PythonInfo {
         version: runtime.version.to_string(),
@@ -61,11 +70,22 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     snapshot.process.libc = libc;
     snapshot.torn = walked.torn;
     snapshot.fragmentation = Fragmentation::of(&snapshot.owners);
+    let sum = |of: fn(&malloc::ArenaWalk) -> u64| {
+        malloc.as_ref().map(|m| m.arenas.iter().map(of).sum::<u64>())
+    };
+    let (trim, ideal) = (sum(|a| a.trim), sum(|a| a.ideal));
+    let with = |of: u64, more: Option<u64>| any_arena.then_some(of + more.unwrap_or(0)).or(more);
     snapshot.ladder = Ladder {
-        purge: any_arena.then_some(walked.purge),
-        ideal: any_arena.then_some(walked.ideal),
+        trim,
+        purge: with(walked.purge, trim),
+        ideal: with(walked.ideal, ideal),
         ..Default::default()
     };
+    if let Some(m) = malloc {
+        snapshot.torn.chunks = m.arenas.iter().map(|a| a.broken).sum();
+        let arenas = m.arenas.into_iter().map(|a| a.counts).collect();
+        snapshot.malloc = Some(Malloc { arenas, mmapped: regions.mmapped });
+    }
     snapshot.pymalloc = pymalloc;
     snapshot.notes = notes;
     Ok(Looked { snapshot, detail: walked.detail })
@@ -73,10 +93,11 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
 pub fn snapshot_partial(facts: &ProcessFacts, image: &Image, why: Partial) -> Looked {
-    let regions = divide(image, None, Vec::new(), false);
+    let nothing = Walked { claims: Vec::new(), malloc: false, mimalloc: false };
+    let regions = divide(image, None, nothing);
     let difference = regions.difference;
     let mut snapshot = assemble(facts, image, regions.owners, difference);
-    snapshot.process.libc = libc(image);
+    snapshot.process.libc = crate::libc::find(image).0;
     snapshot.partial = Some(why);
     Looked { snapshot, detail: Detail::default() }
 }
@@ -133,56 +154,85 @@ fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
     }
 }
 
-fn pymalloc_owners(walked: &Walk) -> Vec<Owner> {
+/// Walks malloc if it is glibc's, its arenas can be found, and it is in use.
+fn walk_malloc(
+    image: &Image,
+    glibc: &Glibc<'_>,
+) -> Result<Option<MallocWalk>, pydefrag_image::ReadError> {
+    let Some(found) = malloc::find(image, glibc.mapping, glibc.version.as_deref()) else {
+        return Ok(None);
+    };
+    // Another allocator stands in its place.
+    if found.arenas.iter().all(|a| a.state.system == 0) {
+        return Ok(None);
+    }
+    malloc::walk(image, &found).map(Some)
+}
+
+fn pymalloc_owners(walked: &Walk, regions: &Regions) -> Vec<Owner> {
     let interpreters = &walked.pymalloc.interpreters;
     let name = |id: i64| match interpreters.len() {
         1 => OwnerKind::Pymalloc.label().to_owned(),
         _ => format!("{} (interpreter {id})", OwnerKind::Pymalloc.label()),
     };
-    let heaps = interpreters.iter().zip(&walked.accounts).filter(|(i, _)| i.arenas > 0);
+    let heaps = interpreters.iter().zip(&walked.accounts).enumerate();
     heaps
-        .map(|(interpreter, (account, tally))| Owner {
-            resident: tally.resident,
-            swapped: tally.swapped,
-            huge: tally.huge,
-            copy_on_write_shared: tally.shared,
-            account: Some(*account),
-            ..Owner::new(name(interpreter.id), OwnerKind::Pymalloc, Basis::Walked)
+        .filter(|(_, (interpreter, _))| interpreter.arenas > 0)
+        .map(|(part, (interpreter, (account, tally)))| {
+            let name = name(interpreter.id);
+            walked_owner(name, OwnerKind::Pymalloc, part, *account, tally.resident, regions)
         })
         .collect()
 }
 
-/// The C library that is mapped, with its version if its text tells.
-fn libc(image: &Image) -> Option<Libc> {
-    image.mappings.iter().filter(|m| m.is_file()).find_map(|m| {
-        let name = String::from_utf8_lossy(m.name_bytes()).into_owned();
-        let base = name.rsplit('/').next().unwrap_or_default();
-        if base.starts_with("ld-musl-") {
-            return Some(Libc { name: "musl".into(), version: None });
-        }
-        let glibc =
-            base.starts_with("libc.so.6") || (base.starts_with("libc-2.") && base.contains(".so"));
-        glibc.then(|| Libc {
-            name: "glibc".into(),
-            version: Module::open(image.pid, m).ok().and_then(|m| glibc_version(&m)),
-        })
+/// The main arena, the thread arenas together, and mmapped chunks.
+fn malloc_owners(walked: &MallocWalk, regions: &Regions) -> Vec<Owner> {
+    let arenas = |main: bool| {
+        let mut sum = Account::default();
+        let arenas = walked.arenas.iter().filter(|a| a.counts.main == main);
+        arenas.for_each(|a| sum.add(&a.account));
+        sum
+    };
+    let mapped = regions.walked.get(&(OwnerKind::Malloc, part::MMAPPED));
+    let resident = mapped.map_or(0, |p| p.tally.resident);
+    let headers = (regions.mmapped.chunks * CHUNK_HEADER).min(resident);
+    let mmapped = Account {
+        live: resident - headers,
+        metadata: headers,
+        live_not_resident: regions.mmapped.bytes.saturating_sub(resident),
+        ..Default::default()
+    };
+    [
+        ("malloc main arena", part::MAIN_ARENA, arenas(true)),
+        ("malloc thread arenas", part::THREAD_ARENAS, arenas(false)),
+        ("malloc mmapped chunks", part::MMAPPED, mmapped),
+    ]
+    .into_iter()
+    .filter(|(_, _, account)| account.total() + account.live_not_resident > 0)
+    .map(|(name, part, account)| {
+        walked_owner(name.into(), OwnerKind::Malloc, part, account, account.total(), regions)
     })
+    .collect()
 }
 
-/// `GNU C Library (…) stable release version 2.36.`
-fn glibc_version(libc: &Module) -> Option<String> {
-    const BEFORE: &str = "release version ";
-    let text = libc.find_text(BEFORE.as_bytes(), BEFORE.len() + 8)?;
-    let text = String::from_utf8_lossy(&text[BEFORE.len()..]).into_owned();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let version = text[..end].trim_end_matches('.');
-    (!version.is_empty()).then(|| version.to_owned())
+fn walked_owner(
+    name: String,
+    kind: OwnerKind,
+    part: usize,
+    account: Account,
+    resident: u64,
+    regions: &Regions,
+) -> Owner {
+    let portion = regions.walked.get(&(kind, part)).copied().unwrap_or_default();
+    let owner = portion.owner(name, kind, Basis::Walked);
+    Owner { resident, account: Some(account), ..owner }
 }
 
 fn notes(
     runtime: &Runtime,
     served: &Served,
     walked: &Walk,
+    malloc: Option<&MallocWalk>,
     regions: &Regions,
     libc: Option<&Libc>,
     image: &Image,
@@ -215,6 +265,21 @@ fn notes(
             "the process ran on: {} of {} pools stayed torn, {} arenas went away",
             walked.torn.left, walked.torn.pools, walked.torn.arenas_gone
         ));
+    }
+    for a in malloc.iter().flat_map(|m| &m.arenas).filter(|a| a.broken > 0) {
+        note(format!(
+            "malloc's arena at {:#x} cannot be followed in {} places ({} bytes): changed while read, or \
+             corrupted by the program",
+            a.counts.address, a.broken, a.counts.unread
+        ));
+    }
+    if let Some(version) = libc.filter(|l| l.name == "glibc").and_then(crate::libc::untested) {
+        note(format!(
+            "glibc {version} is not among the versions that were tried; its malloc validated"
+        ));
+    }
+    if malloc.is_none() && libc.is_some_and(|l| l.name == "glibc") && regions.preloaded.is_none() {
+        note("malloc's arenas were not found: it is recognised and totalled, not walked".into());
     }
     if libc.is_none() {
         note("no C library was recognised; malloc's regions are told by glibc's marks".into());

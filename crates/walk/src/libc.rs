@@ -1,0 +1,45 @@
+//! Which C library is in a process.
+
+use pydefrag_heap::Libc;
+use pydefrag_image::{Image, Mapping, Module};
+
+/// glibc's file, mapped.
+pub(crate) struct Glibc<'a> {
+    pub(crate) mapping: &'a Mapping,
+    pub(crate) version: Option<String>,
+}
+
+/// Versions of glibc on which malloc's walk was compared with mallinfo2.
+const TRIED: [&str; 2] = ["2.36", "2.43"];
+
+/// The C library that is mapped, with its version if its text tells; and its mapping if it is glibc.
+pub(crate) fn find(image: &Image) -> (Option<Libc>, Option<Glibc<'_>>) {
+    for m in image.mappings.iter().filter(|m| m.is_file()) {
+        let name = String::from_utf8_lossy(m.name_bytes()).into_owned();
+        let base = name.rsplit('/').next().unwrap_or_default();
+        if base.starts_with("ld-musl-") {
+            return (Some(Libc { name: "musl".into(), version: None }), None);
+        }
+        if base.starts_with("libc.so.6") || (base.starts_with("libc-2.") && base.contains(".so")) {
+            let version = Module::open(image.pid, m).ok().and_then(|m| version(&m));
+            let libc = Libc { name: "glibc".into(), version: version.clone() };
+            return (Some(libc), Some(Glibc { mapping: m, version }));
+        }
+    }
+    (None, None)
+}
+
+/// The version, if it is none that was tried.
+pub(crate) fn untested(libc: &Libc) -> Option<&str> {
+    libc.version.as_deref().filter(|v| !TRIED.contains(v))
+}
+
+/// `GNU C Library (…) stable release version 2.36.`
+fn version(libc: &Module) -> Option<String> {
+    const BEFORE: &str = "release version ";
+    let text = libc.find_text(BEFORE.as_bytes(), BEFORE.len() + 8)?;
+    let text = String::from_utf8_lossy(&text[BEFORE.len()..]).into_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let version = text[..end].trim_end_matches('.');
+    (!version.is_empty()).then(|| version.to_owned())
+}

@@ -1,0 +1,74 @@
+//! glibc's malloc walked: every chunk of every arena, joined with residency OS page by OS page.
+//!
+//! Data flows one way: `arenas` (where they are, found without symbols) → `tcache` (which chunks only
+//! look used, and whose arena is whose) → `chunks` (the chain of each heap) → `account` (what each
+//! resident byte is). `reader` reads, in large pieces where chunks follow each other and page by page
+//! where a list jumps. `light` knows only what is in bins.
+//!
+//! Invariant: for an arena, `used + overhead + tcache + free + unread = system`, and its account sums to
+//! its resident bytes. What cannot be followed, torn or corrupted, is counted as unread, never guessed.
+
+mod account;
+mod arenas;
+mod chunks;
+mod light;
+mod reader;
+mod tcache;
+
+use pydefrag_heap::{Account, ArenaThread, MallocArena};
+use pydefrag_image::{Image, ReadError, Thread, threads};
+
+pub(crate) use arenas::{Arenas, Segment, find};
+pub(crate) use light::light;
+
+use account::Sums;
+use chunks::{Piece, follow};
+use reader::Pages;
+
+/// What an arena holds.
+#[derive(Debug)]
+pub(crate) struct ArenaWalk {
+    pub(crate) counts: MallocArena,
+    pub(crate) account: Account,
+    /// Bytes that malloc_trim gives back.
+    pub(crate) trim: u64,
+    /// Bytes that perfect packing gives back, at least `trim`.
+    pub(crate) ideal: u64,
+    /// Places where chunks could not be followed.
+    pub(crate) broken: u64,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// malloc, walked.
+#[derive(Debug)]
+pub(crate) struct MallocWalk {
+    pub(crate) arenas: Vec<ArenaWalk>,
+}
+
+/// Walks all arenas. The error is a process that is gone or forbids reading.
+pub(crate) fn walk(image: &Image, found: &Arenas) -> Result<MallocWalk, ReadError> {
+    let threads = threads(image.pid);
+    let mut pages = Pages::new(image);
+    let cached = tcache::cached(&mut pages, found, &threads)?;
+    let mut arenas = Vec::new();
+    for arena in &found.arenas {
+        let fast = chunks::fastbins(&mut pages, arena, found.safe_linking)?;
+        let mut sums = Sums::new(image, arena, &fast, &cached.chunks);
+        let mut broken = 0;
+        for segment in &arena.segments {
+            sums.begin(segment);
+            follow(image, &mut pages, arena, segment, &mut |piece| {
+                broken += u64::from(matches!(piece, Piece::Lost { .. }));
+                sums.add(piece);
+            })?;
+            sums.end();
+        }
+        let users: Vec<&Thread> =
+            cached.arena_of.iter().filter(|(_, a)| *a == arena.address).map(|(t, _)| *t).collect();
+        let mut walked = sums.finish(broken);
+        walked.counts.threads =
+            users.iter().map(|t| ArenaThread { tid: t.tid, name: t.name.clone() }).collect();
+        arenas.push(walked);
+    }
+    Ok(MallocWalk { arenas })
+}

@@ -1,0 +1,182 @@
+//! Where malloc's arenas and their heaps are, found without symbols.
+//!
+//! The main arena lies in the C library's data and is told by its bins, which point at themselves; the
+//! others are found by the ring that all arenas form, and are believed only if the ring closes. Owns the
+//! list of address ranges ("segments") that each arena consists of.
+
+use pydefrag_image::{Image, Mapping, Module, OS_PAGE};
+use pydefrag_layout::glibc::{HEAP_INFO, HEAP_MAX, heap_info};
+use pydefrag_layout::malloc::{FORMS, Form, State, find_bins, first_chunk};
+
+use crate::runtime::{data_of, words_of};
+
+/// A stretch of address space that an arena's chunks fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) start: u64,
+    /// The first chunk; `None` where it must be searched for.
+    pub(crate) first: Option<u64>,
+    pub(crate) end: u64,
+    /// It ends with the top chunk; else with fenceposts.
+    pub(crate) holds_top: bool,
+    /// It ends where the kernel ends the brk heap.
+    pub(crate) ends_at_brk: bool,
+}
+
+/// One arena.
+#[derive(Debug, Clone)]
+pub(crate) struct Arena {
+    pub(crate) address: u64,
+    pub(crate) main: bool,
+    pub(crate) state: State,
+    pub(crate) segments: Vec<Segment>,
+}
+
+/// All arenas of a process.
+#[derive(Debug, Clone)]
+pub(crate) struct Arenas {
+    pub(crate) form: Form,
+    pub(crate) safe_linking: bool,
+    /// The main arena first.
+    pub(crate) arenas: Vec<Arena>,
+    /// The state of an arena, or of one of its heaps, was not found to be sound.
+    pub(crate) unsound: bool,
+}
+
+/// No process has more: 8 per core, unless it was told otherwise.
+const MOST_ARENAS: usize = 1 << 16;
+/// Heaps of an arena that are followed: 64 MiB each.
+const MOST_HEAPS: usize = 1 << 14;
+
+/// Finds the arenas in the data of the C library, whose first mapping is given.
+pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Option<Arenas> {
+    let module = Module::open(image.pid, libc).ok()?;
+    let data = data_of(image, &module);
+    let candidates: Vec<u64> = data
+        .iter()
+        .flat_map(|(start, bytes)| find_bins(&words_of(bytes), *start).collect::<Vec<_>>())
+        .collect();
+    let minor = version.and_then(|v| v.strip_prefix("2.")?.split('.').next()?.parse::<u32>().ok());
+    let safe_linking = minor.is_none_or(|m| m >= 32);
+    candidates.into_iter().find_map(|bins| {
+        FORMS.into_iter().find_map(|form| {
+            let ring = ring(image, bins.checked_sub(form.bins)?, form)?;
+            let mut found = Arenas { form, safe_linking, arenas: Vec::new(), unsound: false };
+            for (address, state) in ring {
+                let main = found.arenas.is_empty();
+                let segments = match main {
+                    true => main_segments(image, &state),
+                    false => heaps(image, address, &state, form).unwrap_or_else(|| {
+                        found.unsound = true;
+                        Vec::new()
+                    }),
+                };
+                found.arenas.push(Arena { address, main, state, segments });
+            }
+            Some(found)
+        })
+    })
+}
+
+/// The state of an arena now.
+pub(crate) fn state(image: &Image, address: u64, form: Form) -> Option<State> {
+    let mut bytes = vec![0; form.size as usize];
+    image.read(address, &mut bytes).ok()?;
+    form.state(&bytes, address)
+}
+
+/// All arenas from the main one on, if following `next` leads back to it.
+fn ring(image: &Image, main: u64, form: Form) -> Option<Vec<(u64, State)>> {
+    let mut ring = Vec::new();
+    let mut at = main;
+    while ring.len() < MOST_ARENAS {
+        let state = state(image, at, form)?;
+        ring.push((at, state));
+        at = state.next;
+        if at == main {
+            return Some(ring);
+        }
+        // Every other arena lies behind the heap_info of its first heap.
+        if !matches!(at % HEAP_MAX, 32 | 48) {
+            return None;
+        }
+    }
+    None
+}
+
+/// The brk heap; or what else the top chunk lies in.
+fn main_segments(image: &Image, state: &State) -> Vec<Segment> {
+    let heaps: Vec<&Mapping> =
+        image.mappings.iter().filter(|m| m.name_bytes() == b"[heap]").collect();
+    let mut segments = Vec::new();
+    // The kernel may list the one brk heap as several neighbours.
+    let mut i = 0;
+    while i < heaps.len() {
+        let (start, mut end) = (heaps[i].start, heaps[i].end);
+        while i + 1 < heaps.len() && heaps[i + 1].start == end {
+            i += 1;
+            end = heaps[i].end;
+        }
+        i += 1;
+        segments.push(Segment {
+            start,
+            first: None,
+            end,
+            holds_top: (start..end).contains(&state.top),
+            ends_at_brk: true,
+        });
+    }
+    // Where brk could not grow, malloc goes on in anonymous memory.
+    if !segments.iter().any(|s| s.holds_top) && state.system > 0 {
+        if let Some(m) = image.mapping_at(state.top).filter(|m| m.is_private_anonymous()) {
+            segments.push(Segment {
+                start: m.start,
+                first: None,
+                end: m.end,
+                holds_top: true,
+                ends_at_brk: false,
+            });
+        }
+    }
+    segments
+}
+
+/// The heaps of a thread arena, from the one with the top chunk back to the first.
+fn heaps(image: &Image, arena: u64, state: &State, form: Form) -> Option<Vec<Segment>> {
+    let first = arena & !(HEAP_MAX - 1);
+    let mut at = state.top & !(HEAP_MAX - 1);
+    let mut segments = Vec::new();
+    while segments.len() < MOST_HEAPS {
+        let mut head = [0; HEAP_INFO];
+        image.read(at, &mut head).ok()?;
+        let heap = heap_info(&head, at).filter(|h| h.arena == arena)?;
+        segments.push(Segment {
+            start: at,
+            first: Some(match at == first {
+                true => first_chunk(arena, form),
+                false => at + arena % HEAP_MAX,
+            }),
+            end: at + heap.size,
+            holds_top: segments.is_empty(),
+            ends_at_brk: false,
+        });
+        if heap.previous == 0 {
+            segments.reverse();
+            return (at == first).then_some(segments);
+        }
+        at = heap.previous;
+    }
+    None
+}
+
+impl Segment {
+    /// Whether an address lies in it.
+    pub(crate) fn contains(&self, at: u64) -> bool {
+        (self.start..self.end).contains(&at)
+    }
+
+    /// Its length rounded to whole OS pages.
+    pub(crate) fn page_end(&self) -> u64 {
+        self.end.next_multiple_of(OS_PAGE)
+    }
+}
