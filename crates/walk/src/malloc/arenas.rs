@@ -4,7 +4,7 @@
 //! others are found by the ring that all arenas form, and are believed only if the ring closes. Owns the
 //! list of address ranges ("segments") that each arena consists of.
 
-use pydefrag_image::{Image, Mapping, Module, OS_PAGE};
+use pydefrag_image::{Image, Mapping, Module};
 use pydefrag_layout::glibc::{HEAP_INFO, HEAP_MAX, heap_info};
 use pydefrag_layout::malloc::{FORMS, Form, State, find_bins, first_chunk};
 
@@ -173,10 +173,5 @@ impl Segment {
     /// Whether an address lies in it.
     pub(crate) fn contains(&self, at: u64) -> bool {
         (self.start..self.end).contains(&at)
-    }
-
-    /// Its length rounded to whole OS pages.
-    pub(crate) fn page_end(&self) -> u64 {
-        self.end.next_multiple_of(OS_PAGE)
     }
 }
