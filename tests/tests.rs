@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod ground_truth;
+mod malloc;
 mod processes;
 mod racing;
 mod recount;
