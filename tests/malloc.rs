@@ -5,6 +5,7 @@
 //! says `not run: …` where there is none, and fails where CI=true.
 
 mod mallinfo;
+mod tcache;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
