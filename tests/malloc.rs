@@ -6,6 +6,7 @@
 
 mod mallinfo;
 mod tcache;
+mod trim;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
