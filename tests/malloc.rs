@@ -4,7 +4,9 @@
 //! what it says and our look nothing is allocated. Owns the conversation with it. What needs a C compiler
 //! says `not run: …` where there is none, and fails where CI=true.
 
+mod account;
 mod mallinfo;
+mod recount;
 mod tcache;
 mod trim;
 
