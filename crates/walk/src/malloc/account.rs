@@ -248,6 +248,8 @@ impl<'a> Sums<'a> {
         c.system = c.system.max(known);
         c.unread = c.system - known;
         c.resident = self.account.total();
+        // A top chunk that ends too early leads to no place that breaks.
+        let broken = broken.max(u64::from(c.unread > 0));
         let kept = self.needed.next_multiple_of(OS_PAGE);
         ArenaWalk {
             ideal: self.trim.max(self.exclusive.saturating_sub(kept)),
