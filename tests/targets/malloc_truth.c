@@ -15,6 +15,7 @@
  *   w              start a worker thread named worker-N; prints its tid
  *   @N LINE        the worker N does LINE
  *   p ADDRESS WORD overwrites a word; prints what it was
+ *   P ADDRESS WORD COUNT   overwrites COUNT words with the same
  *   r ADDRESS      prints a word
  *   q              back to Python
  */
@@ -159,6 +160,10 @@ static void run(char *words) {
         a = parse(&words), b = parse(&words);
         number(*(unsigned long *)a);
         *(unsigned long *)a = b;
+        break;
+    case 'P':
+        a = parse(&words), b = parse(&words), c = parse(&words);
+        for (i = 0; i < c; i++) ((unsigned long *)a)[i] = b;
         break;
     case 'r': number(*(unsigned long *)parse(&words)); break;
     }
