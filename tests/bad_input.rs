@@ -17,13 +17,11 @@ mod who;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use pydefrag_harness::interpreters::in_ci;
-use pydefrag_harness::{Interpreter, Interpreters, repository};
+use pydefrag_harness::{Interpreter, Interpreters};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -127,16 +127,17 @@ fn main_segments(image: &Image, state: &State) -> Vec<Segment> {
         });
     }
     // Where brk could not grow, malloc goes on in anonymous memory.
-    if !segments.iter().any(|s| s.holds_top) && state.system > 0 {
-        if let Some(m) = image.mapping_at(state.top).filter(|m| m.is_private_anonymous()) {
-            segments.push(Segment {
-                start: m.start,
-                first: None,
-                end: m.end,
-                holds_top: true,
-                ends_at_brk: false,
-            });
-        }
+    if !segments.iter().any(|s| s.holds_top)
+        && state.system > 0
+        && let Some(m) = image.mapping_at(state.top).filter(|m| m.is_private_anonymous())
+    {
+        segments.push(Segment {
+            start: m.start,
+            first: None,
+            end: m.end,
+            holds_top: true,
+            ends_at_brk: false,
+        });
     }
     segments
 }

@@ -48,7 +48,10 @@ pub(crate) fn follow(
         None => kind.seek(&mut window, pages, segment.start)?,
     };
     each(Piece::Start { at: first.unwrap_or(segment.start) });
-    let Some(mut at) = first else { return Ok(each(kind.lost(segment.start, segment.end))) };
+    let Some(mut at) = first else {
+        each(kind.lost(segment.start, segment.end));
+        return Ok(());
+    };
     let mut tries = 0;
     loop {
         let here = kind.header(&mut window, at)?;
@@ -61,10 +64,11 @@ pub(crate) fn follow(
                 each(Piece::Top { at, size });
                 // Behind the top lies what another user of brk took; a thread's heap ends with it.
                 let end = at + size;
-                return Ok(match kind.main || end == segment.end {
+                match kind.main || end == segment.end {
                     true => kind.foreign(end, each),
                     false => each(kind.lost(end, segment.end)),
-                });
+                }
+                return Ok(());
             }
             Step::Fence(size) => {
                 each(Piece::Fence { at, size });
@@ -85,7 +89,8 @@ pub(crate) fn follow(
             Step::Broken => {
                 pages.forget();
                 let Some(next) = kind.seek(&mut window, pages, at + 16)? else {
-                    return Ok(each(kind.lost(at, segment.end)));
+                    each(kind.lost(at, segment.end));
+                    return Ok(());
                 };
                 each(kind.lost(at, next));
                 (at, tries) = (next, 0);
