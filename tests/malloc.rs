@@ -28,9 +28,13 @@ fn library() -> Option<&'static Path> {
 }
 
 /// One interpreter per C library that there is.
-fn libraries() -> Vec<&'static Interpreter> {
-    let all = Interpreters::load();
-    ["3.12", "3.15"].iter().filter_map(|name| all.get(name)).collect()
+fn libraries() -> &'static [Interpreter] {
+    static ONCE: OnceLock<Vec<Interpreter>> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let all = Interpreters::load();
+        let own = ["3.12", "3.15"].iter().filter_map(|name| all.get(name).cloned());
+        own.chain(all.libc_variants()).collect()
+    })
 }
 
 /// A target whose console answers.
