@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use pydefrag_harness::{Interpreter, Interpreters, Target};
 use serde_json::Value;
 
-use crate::support::{compile, snapshot_at_rest};
+use crate::support::{TERMS, compile, snapshot_at_rest};
 
 /// malloc_truth.c, compiled once; None where that cannot be.
 fn library() -> Option<&'static Path> {
@@ -102,10 +102,6 @@ fn accounts_balance(s: &Value, what: &str) {
         assert_eq!(parts, number(&a["system"]), "{what}: {a:#}");
     }
 }
-
-/// What an account's resident bytes are the sum of.
-const TERMS: [&str; 9] =
-    ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "top", "cached", "unread"];
 
 fn number(v: &Value) -> u64 {
     v.as_u64().unwrap_or_else(|| panic!("{v} is not a number"))

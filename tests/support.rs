@@ -7,6 +7,10 @@ use pydefrag_harness::interpreters::in_ci;
 use pydefrag_harness::{Target, repository};
 use serde_json::Value;
 
+/// The terms of an account that sum to the owner's resident bytes.
+pub(crate) const TERMS: [&str; 9] =
+    ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "top", "cached", "unread"];
+
 /// A command of the binary under test.
 pub(crate) fn pydefrag(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pydefrag"));
