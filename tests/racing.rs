@@ -121,7 +121,7 @@ fn malloc_in_a_row(interpreter: &Interpreter, script: &str, env: &[(&str, &str)]
 fn malloc_at_full_speed() {
     let mut all = Interpreters::load().minors();
     // 2.36 and 2.43, of the libraries that are there.
-    all.retain(|i| matches!(i.minor, 8 | 12 | 15));
+    all.retain(|i| matches!(i.minor, 12 | 15));
     for interpreter in all {
         malloc_in_a_row(interpreter, "malloc_churn.py", &[]);
         malloc_in_a_row(interpreter, "malloc_churn.py", &[("PYTHONMALLOC", "malloc")]);

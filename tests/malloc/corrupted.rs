@@ -145,7 +145,7 @@ fn lists() {
             // Of freed chunks the numbers are gone: they lie between their neighbours.
             let freed = |i: usize| chunks[2 * (i - 1)] + chunks[2 * (i - 1) + 1] + 8;
             for garbage in [0x4141_4141_4141_4141, 0, 1] {
-                for i in [10, 12, 22, 24, 26, 60, 62, 80, 86, 2030] {
+                for i in [10, 24, 60, 80, 2030] {
                     let at = freed(i);
                     for at in [at, at + 8] {
                         // 1: it points at itself.
