@@ -46,7 +46,7 @@ pub(crate) struct Ps {
 /// tell is printed, marked partial.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them"
+    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them\n  pydefrag snapshot --tree 4240   a master and its workers together"
 )]
 pub(crate) struct Snapshot {
     /// Process id, as `ps` or `pydefrag ps` shows it.
@@ -55,6 +55,12 @@ pub(crate) struct Snapshot {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    /// Account for the process and all its descendants together, in proportional shares (PSS).
+    ///
+    /// What they share is counted once. For each: what it alone holds, what it inherited at the fork
+    /// and copied since, and what it still shares by copy-on-write.
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) tree: bool,
     /// Keep the snapshot, with the heap pool by pool, in this file; show it with `pydefrag report`.
     #[arg(short, long, value_name = "FILE.pdsnap")]
     pub(crate) output: Option<PathBuf>,

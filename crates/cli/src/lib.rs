@@ -12,6 +12,7 @@ mod commands;
 mod failure;
 mod look;
 mod output;
+mod progress;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

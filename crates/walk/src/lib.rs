@@ -23,6 +23,7 @@ mod libc;
 mod malloc;
 mod obmalloc;
 mod pool;
+mod private;
 mod pymalloc;
 mod recognise;
 mod regions;

@@ -3,3 +3,4 @@
 pub(crate) mod ps;
 pub(crate) mod report;
 pub(crate) mod snapshot;
+// pub(crate) mod tree;
