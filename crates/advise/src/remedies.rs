@@ -47,7 +47,7 @@ fn rebuild(snapshot: &Snapshot) -> Option<Remedy> {
     (bytes > LEAST_REMEDY).then(|| Remedy {
         name: "rebuild pymalloc's survivors".into(),
         bytes: Some(bytes),
-        command: "at most: copy what survives and drop the old, or restart the process".into(),
+        command: "copy what survives and drop the old, or restart the process".into(),
     })
 }
 
