@@ -1,5 +1,6 @@
 //! What can be typed: the arguments of every verb, with the help that teaches them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -11,7 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "pydefrag", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  report    show a snapshot that was kept\n\nStart with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nStart with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Ps(Ps),
     Snapshot(Snapshot),
     Report(Report),
+    Diff(Diff),
 }
 
 /// List Python processes with their memory and fragmentation.
@@ -75,6 +77,27 @@ pub(crate) struct Report {
     /// A file written by `pydefrag snapshot -o`.
     #[arg(value_name = "FILE.pdsnap")]
     pub(crate) file: PathBuf,
+    /// Print JSON instead of the report (see docs/json.md).
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What grew between two looks: live data, fragmentation, or slack.
+///
+/// That tells a leak from fragmentation. Each look is a file that `snapshot -o` kept, or a pid: the
+/// process as it is now. One of the two must be a file. The verdict is on one process at two times;
+/// looks at different programs are compared all the same, and it is said that they are.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag diff before.pdsnap 4242\n  pydefrag diff before.pdsnap after.pdsnap --json | jq .heaps.live"
+)]
+pub(crate) struct Diff {
+    /// The first look: a .pdsnap file, or a pid.
+    #[arg(value_name = "A")]
+    pub(crate) before: OsString,
+    /// The second look: a .pdsnap file, or a pid.
+    #[arg(value_name = "B")]
+    pub(crate) after: OsString,
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,6 +10,7 @@
 mod args;
 mod commands;
 mod failure;
+mod kept;
 mod look;
 mod output;
 mod progress;
@@ -35,6 +36,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ps(ps) => commands::ps::run(ps),
         Command::Snapshot(snapshot) => commands::snapshot::run(snapshot),
         Command::Report(report) => commands::report::run(report),
+        Command::Diff(diff) => commands::diff::run(diff),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,14 +44,20 @@ fn whole(
     let facts = ProcessFacts::of(pid).map_err(look_failure)?;
     let looked = look(&facts);
     match (before, Identity::of(pid)) {
-        (Some(before), Some(after)) if before == after => looked,
+        (Some(before), Some(after)) if before == after => looked.map(judged),
         (Some(before), Some(after)) if before.same_process(&after) => {
             Err(look_failure(LookError::Execed(pid)))
         }
         (Some(_), _) => Err(look_failure(LookError::Ended(pid))),
         // It had no identity: a zombie, say.
-        (None, _) => looked,
+        (None, _) => looked.map(judged),
     }
+}
+
+/// A look is finished with its verdict.
+fn judged(mut looked: Looked) -> Looked {
+    looked.snapshot.verdict = pydefrag_advise::verdict(&looked.snapshot);
+    looked
 }
 
 fn attempts(facts: &ProcessFacts) -> anyhow::Result<Looked> {

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub(crate) mod diff;
 pub(crate) mod ps;
 pub(crate) mod report;
 pub(crate) mod snapshot;
