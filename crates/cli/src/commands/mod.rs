@@ -4,4 +4,4 @@ pub(crate) mod diff;
 pub(crate) mod ps;
 pub(crate) mod report;
 pub(crate) mod snapshot;
-// pub(crate) mod tree;
+pub(crate) mod tree;

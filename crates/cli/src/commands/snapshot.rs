@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
         return Err(hinted("a snapshot is not kept on stdout, where the report goes", file));
     }
     if args.tree {
-        // return super::tree::run(args.pid, args.json);
+        return super::tree::run(args.pid, args.json);
     }
     let looked = look(args.pid)?;
     if let Some(path) = &args.output {
