@@ -1,0 +1,28 @@
+//! The light look: how much of a process is resident, and how much of that its heaps hold free.
+//!
+//! Owns what one sample of a run costs: headers and bins only, no free list is followed. Does not own
+//! when samples are taken.
+
+use pydefrag_image::Image;
+
+use crate::headers::headers;
+use crate::obmalloc::states;
+use crate::runtime::{Refusal, Runtime};
+
+/// What a light look tells, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Light {
+    /// Resident.
+    pub rss: u64,
+    /// Of it free inside the heaps.
+    pub free: u64,
+}
+
+/// Looks lightly at a process.
+pub fn light(image: &Image, runtime: &Runtime) -> Result<Light, Refusal> {
+    let states = states(image, runtime)?.states;
+    let pymalloc = headers(image, &states)
+        .map_err(|source| Refusal::Read { pid: image.pid, source })
+        .map(|h| h.resident.saturating_sub(h.live))?;
+    Ok(Light { rss: image.mappings.iter().map(|m| m.rss).sum(), free: pymalloc })
+}
