@@ -2,4 +2,5 @@
 
 pub(crate) mod ps;
 pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod snapshot;
