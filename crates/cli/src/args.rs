@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::run::guard::{percent, size};
+
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 /// Find, explain, predict and fix memory fragmentation in Python processes.
@@ -12,7 +14,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "pydefrag", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nStart with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  run       run a program and account for its memory over time and at its end\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nStart with `pydefrag run app.py`, or with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 a limit of `run` was exceeded."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +25,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Ps(Ps),
     Snapshot(Snapshot),
+    Run(Run),
     Report(Report),
     Diff(Diff),
 }
@@ -101,4 +104,45 @@ pub(crate) struct Diff {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Run a program as it would run without pydefrag, and report its memory when it ends.
+///
+/// The program is a Python script by default. Its output, exit code and signals stay what they are; the
+/// report goes to stderr. While it runs, light looks sample it. At its end, after its exit callbacks and
+/// before its modules are torn down, its memory is accounted for as `pydefrag snapshot` does.
+#[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "pydefrag run [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...",
+    after_help = "Examples:\n  pydefrag run app.py --port 8000\n  pydefrag run -m pytest tests\n  pydefrag run gunicorn app:app          any command that ends in a Python\n  pydefrag run --python python3.13 -o end.pdsnap app.py\n  pydefrag run --max-fragmentation 30% --max-retained 50MiB app.py    in CI\n\nExit codes: the program's own; by its signal, if a signal ended it; 3 if a limit was exceeded."
+)]
+pub(crate) struct Run {
+    /// The interpreter for a script, -m or -c; python3 on PATH unless given.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Report to this file instead of stderr. A name that ends in .pdsnap keeps the snapshot instead,
+    /// for `pydefrag report`.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Report as JSON (see docs/json.md).
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Account for the memory at its peak too, and report that. Costs an account each time that RSS
+    /// has grown by a tenth (at least 4 MiB) over the last one's.
+    #[arg(long)]
+    pub(crate) at_peak: bool,
+    /// Exit with 3 if more of the walked heaps than this is not live at the end.
+    #[arg(long, value_name = "N%", value_parser = percent)]
+    pub(crate) max_fragmentation: Option<f64>,
+    /// Exit with 3 if more than this is free at the end, yet resident. Units: B, KiB, MiB, GiB; kB, MB, GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_retained: Option<u64>,
+    /// The program, and all that belongs to it.
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) words: Vec<OsString>,
 }

@@ -166,7 +166,8 @@ fn assemble(
     }
 }
 
-fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
+/// A process's memory as the kernel counts it.
+pub fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
     let sum = |of: fn(&Mapping) -> u64| mappings.iter().map(of).sum();
     Memory {
         rss: sum(|m| m.rss),

@@ -3,5 +3,6 @@
 pub(crate) mod diff;
 pub(crate) mod ps;
 pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod snapshot;
 pub(crate) mod tree;
