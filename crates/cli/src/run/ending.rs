@@ -4,8 +4,7 @@
 //! the resident bytes of the last look are nobody's.
 
 use pydefrag_heap::{
-    Detail, Ended, Ladder, Memory, Partial, Process, Run, SCHEMA, Sample, Snapshot, Torn, Verdict,
-    measures,
+    Detail, Ended, Ladder, Memory, Partial, Process, Run, SCHEMA, Sample, Snapshot, Torn, measures,
 };
 
 use super::follow::Followed;
@@ -42,13 +41,8 @@ pub(crate) fn ending(mut followed: Followed, command: String) -> Ending {
         Err(why) => (without_account(&followed, command, &why), Detail::default()),
     };
     snapshot.run = Some(over_time(followed, note, &snapshot));
-    snapshot.verdict = verdict(&snapshot);
+    snapshot.verdict = pydefrag_advise::verdict(&snapshot);
     Ending { snapshot, detail, end }
-}
-
-/// The verdict on a run: here the advise crate will be asked.
-fn verdict(_: &Snapshot) -> Option<Verdict> {
-    None
 }
 
 /// Why the program never said that it ends.
