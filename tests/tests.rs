@@ -6,8 +6,10 @@
 mod bad_input;
 mod diff;
 mod ground_truth;
+mod private;
 mod processes;
 mod racing;
 mod recount;
 mod resting;
 mod support;
+mod trees;

@@ -82,12 +82,14 @@ impl Residency {
     fn scan(file: &File, mappings: &[Mapping], guard: u64, pace: &Pace) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
-            let first = all.runs.len();
-            pace.locked(|| scan_range(file, m.start, m.end, guard, &mut all))?;
-            if m.shared > 0 && m.anonymous > 0 {
-                let plain = all.runs.split_off(first);
-                for run in plain {
-                    all.split_by_sharing(file, run)?;
+            // By itself: its first run must not become part of its neighbour's last.
+            let mut plain = Residency::default();
+            pace.locked(|| scan_range(file, m.start, m.end, guard, &mut plain))?;
+            let shares = m.shared > 0 && m.anonymous > 0;
+            for run in plain.runs {
+                match shares {
+                    true => all.split_by_sharing(file, run)?,
+                    false => all.push(run),
                 }
             }
         }
@@ -113,7 +115,7 @@ impl Residency {
     fn entries(file: &File, mappings: &[Mapping]) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
-            let first = all.runs.len();
+            let mut plain = Residency::default();
             let mut doubtful = 0;
             let mut present = 0;
             for_each_entry(file, m.start, m.end, |at, entry| {
@@ -126,11 +128,10 @@ impl Residency {
                 let doubt = shared && entry & FILE_OR_SHARED == 0;
                 doubtful += u64::from(doubt) * OS_PAGE;
                 // A run of doubtful pages is marked huge for the moment, which entries never tell.
-                all.push(PageRun { start: at, end: at + OS_PAGE, resident, huge: doubt, shared });
+                plain.push(PageRun { start: at, end: at + OS_PAGE, resident, huge: doubt, shared });
             })?;
             let zero_pages = doubtful > 0 && present - doubtful == m.rss;
-            let runs = all.runs.split_off(first);
-            for run in runs.into_iter().filter(|r| !(r.huge && zero_pages)) {
+            for run in plain.runs.into_iter().filter(|r| !(r.huge && zero_pages)) {
                 all.push(PageRun { huge: false, ..run });
             }
         }

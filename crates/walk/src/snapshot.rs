@@ -51,7 +51,8 @@ fn copied(ours: &[PageRun], theirs: &[PageRun]) -> u64 {
 
 /// Resident pages of private anonymous mappings.
 fn pages(image: &Image) -> Vec<PageRun> {
-    let private = image.mappings.iter().filter(|m| m.is_private_anonymous() && m.rss > 0);
+    let stack = |m: &Mapping| m.name_bytes().starts_with(b"[stack");
+    let private = image.mappings.iter().filter(|m| m.is_private_anonymous() || stack(m));
     private.flat_map(|m| image.residency.runs_in(m.start, m.end)).filter(|r| r.resident).collect()
 }
 
