@@ -124,13 +124,17 @@ fn growth(points: &[Sample]) -> Option<(u64, u64)> {
 }
 
 /// How often the space that is free at the end was in use, having been free in between.
+///
+/// In use it was when so much more was in use than at the end, and less was free: memory outside the
+/// heaps comes and goes beside their free space, not in it.
 fn fillings(points: &[Sample], end: &Sample) -> usize {
     let (mut empty, mut n) = (true, 0);
     for point in points {
-        let filled = share(point.in_use().saturating_sub(end.in_use()), end.free);
-        if empty && filled >= FILLED_SHARE {
+        let used = share(point.in_use().saturating_sub(end.in_use()), end.free);
+        let free = share(point.free, end.free);
+        if empty && used >= FILLED_SHARE && free <= EMPTIED_SHARE {
             (empty, n) = (false, n + 1);
-        } else if filled <= EMPTIED_SHARE {
+        } else if used <= EMPTIED_SHARE {
             empty = true;
         }
     }

@@ -134,6 +134,16 @@ fn space_that_no_later_wave_could_use_is_fragmented() {
 }
 
 #[test]
+fn waves_outside_the_heaps_fill_nothing() {
+    let mut r = run(|t| if t < 0.2 { 1.0 } else { 0.05 }, 100.0, 400, 0.0, 1.0);
+    for s in r.samples.iter_mut().filter(|s| s.at > 2.0) {
+        s.rss += (wave(s.at - 0.3, 1.0) * 300.0 * MIB) as u64;
+    }
+    r.end = r.samples[399];
+    assert_eq!(kind(r), VerdictKind::Fragmented);
+}
+
+#[test]
 fn what_is_given_back_is_healthy() {
     always(VerdictKind::Healthy, 0.05, |t| 0.3 + 0.7 * wave(t, 1.0));
     always(VerdictKind::Healthy, 0.0, |t| wave(t, 5.0));
