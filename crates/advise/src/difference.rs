@@ -208,7 +208,7 @@ mod tests {
         );
         assert_eq!(
             judged((60, 5), (60, 5)).sentence,
-            "Healthy: of 65.0 MiB in its heaps 5.0 are free (8%); live data stayed, free space \
+            "Healthy: 5.0 of 65.0 MiB in its heaps are free (8%); live data stayed, free space \
              stayed."
         );
     }

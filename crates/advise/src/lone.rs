@@ -75,9 +75,9 @@ fn healthy(snapshot: &Snapshot, heaps: Option<Heaps>) -> Verdict {
         }
         (None, Some(heaps)) => (
             format!(
-                "Healthy: of {} in its heaps {} are free ({}).",
-                mib(heaps.resident),
+                "Healthy: {} of {} in its heaps are free ({}).",
                 number(heaps.free),
+                mib(heaps.resident),
                 percent(heaps.free, heaps.resident)
             ),
             (heaps.live >= LARGE_LIVE).then(|| GROWS.to_owned()),

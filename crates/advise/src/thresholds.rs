@@ -20,8 +20,8 @@ pub const CHECKPOINTS: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
 pub const STRETCH_SHARE: f64 = 0.25;
 /// The same for the last stretch: the rise goes on to the end.
 pub const LAST_STRETCH_SHARE: f64 = 0.5;
-/// Samples that each stretch must have.
-pub const LEAST_SAMPLES: usize = 2;
+/// Samples that a run must have, at least one of them in each stretch and one after the last.
+pub const LEAST_SAMPLES: usize = 8;
 
 /// Of the space that is free at the end, what a program must fill for the space to count as used.
 pub const FILLED_SHARE: f64 = 0.8;

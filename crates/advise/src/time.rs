@@ -86,14 +86,20 @@ fn instant(points: &[Sample], part: f64) -> f64 {
     first + part * (last - first)
 }
 
-/// Whether every stretch of time that [`growth`] looks at has its samples.
+/// The first point at each checkpoint or after it.
+fn checkpoints(points: &[Sample]) -> Option<[Sample; CHECKPOINTS.len()]> {
+    let mut found = [Sample::default(); CHECKPOINTS.len()];
+    for (slot, part) in found.iter_mut().zip(CHECKPOINTS) {
+        let at = instant(points, part);
+        *slot = *points.iter().find(|p| p.at >= at)?;
+    }
+    Some(found)
+}
+
+/// Whether there are samples enough, and some in every stretch of time that [`growth`] looks at.
 fn enough(points: &[Sample]) -> bool {
-    let mut ends: Vec<f64> = CHECKPOINTS.iter().map(|c| instant(points, *c)).collect();
-    ends.push(f64::INFINITY);
-    ends.windows(2).all(|stretch| {
-        let inside = points.iter().filter(|p| p.at >= stretch[0] && p.at < stretch[1]);
-        inside.count() >= LEAST_SAMPLES
-    })
+    let apart = |c: [Sample; CHECKPOINTS.len()]| c.windows(2).all(|w| w[0].at < w[1].at);
+    points.len() >= LEAST_SAMPLES && checkpoints(points).is_some_and(apart)
 }
 
 /// The least in use from `at` on: what was there by then and is never given back.
@@ -104,33 +110,35 @@ fn floor(points: &[Sample], at: f64) -> u64 {
 /// What was in use for good at the first checkpoint and at the last, if it grew all the way: by
 /// enough, in every stretch, and in the last one as fast as ever or nearly so.
 fn growth(points: &[Sample]) -> Option<(u64, u64)> {
-    if !enough(points) {
-        return None;
-    }
-    let floors = CHECKPOINTS.map(|c| floor(points, instant(points, c)));
-    let (before, after) = (floors[0], floors[CHECKPOINTS.len() - 1]);
+    let at = checkpoints(points).filter(|_| enough(points))?.map(|p| p.at);
+    let floors = at.map(|at| floor(points, at));
+    let last = CHECKPOINTS.len() - 1;
+    let (before, after) = (floors[0], floors[last]);
     let rise = after.saturating_sub(before);
     if rise < LEAST_BYTES || share(rise, before) < GROWTH_SHARE && before > 0 {
         return None;
     }
-    let time = CHECKPOINTS[CHECKPOINTS.len() - 1] - CHECKPOINTS[0];
-    let last = CHECKPOINTS.len() - 2;
-    let spread = (0..=last).all(|i| {
-        let fair = (CHECKPOINTS[i + 1] - CHECKPOINTS[i]) / time;
-        let least = if i == last { LAST_STRETCH_SHARE } else { STRETCH_SHARE };
+    // Where samples are few, they stand later than the checkpoints: their own times count.
+    let spread = (0..last).all(|i| {
+        let fair = (at[i + 1] - at[i]) / (at[last] - at[0]);
+        let least = if i + 1 == last { LAST_STRETCH_SHARE } else { STRETCH_SHARE };
         share(floors[i + 1] - floors[i], rise) >= least * fair
     });
     spread.then_some((before, after))
 }
 
 /// How often the space that is free at the end was in use, having been free in between.
+///
+/// In use it was when so much more was in use than at the end, and less was free: memory outside the
+/// heaps comes and goes beside their free space, not in it.
 fn fillings(points: &[Sample], end: &Sample) -> usize {
     let (mut empty, mut n) = (true, 0);
     for point in points {
-        let filled = share(point.in_use().saturating_sub(end.in_use()), end.free);
-        if empty && filled >= FILLED_SHARE {
+        let used = share(point.in_use().saturating_sub(end.in_use()), end.free);
+        let free = share(point.free, end.free);
+        if empty && used >= FILLED_SHARE && free <= EMPTIED_SHARE {
             (empty, n) = (false, n + 1);
-        } else if filled <= EMPTIED_SHARE {
+        } else if used <= EMPTIED_SHARE {
             empty = true;
         }
     }

@@ -13,9 +13,10 @@ pub(crate) fn mib(bytes: u64) -> String {
     number(bytes) + " MiB"
 }
 
-/// `part` of `whole` in whole percents.
+/// `part` of `whole` in whole percents; what is not nothing does not read as nothing.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
-    format!("{:.0}%", 100.0 * share(part, whole))
+    let percent = 100.0 * share(part, whole);
+    if part > 0 && percent < 0.5 { "<1%".into() } else { format!("{percent:.0}%") }
 }
 
 /// `part` of `whole`; 0 where there is no whole.

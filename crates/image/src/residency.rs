@@ -152,8 +152,10 @@ impl Residency {
         }
     }
 
-    /// The runs of a range, cut to it.
+    /// The runs of a range, cut to it. A range that ends before it starts, as a torn size makes one,
+    /// has none.
     pub fn runs_in(&self, start: u64, end: u64) -> impl Iterator<Item = PageRun> + '_ {
+        let end = if end < start { 0 } else { end };
         let from = self.runs.partition_point(|r| r.end <= start);
         self.runs[from..].iter().take_while(move |r| r.start < end).map(move |r| PageRun {
             start: r.start.max(start),
@@ -372,5 +374,13 @@ mod tests {
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
         assert_eq!((got.resident, got.shared), (8192, 4096));
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_starts_has_nothing() {
+        let mut all = Residency::default();
+        all.push(PageRun { start: 0, end: OS_PAGE, resident: true, huge: false, shared: false });
+        assert_eq!(all.tally(8, 0), Tally::default());
+        assert_eq!(all.tally(8, 16).resident, 8);
     }
 }

@@ -8,7 +8,7 @@ use crate::format::{count, percent, size};
 use crate::style::Tone;
 
 /// Less free space in malloc is not told in a line of its own.
-const WORTH_A_LINE: u64 = 1 << 20;
+const WORTH_A_LINE: u64 = 4 << 20;
 
 /// A sentence in pieces, still to be wrapped.
 pub(crate) type Sentence = (Tone, String);

@@ -18,7 +18,10 @@ pub(crate) fn free_in_bins(image: &Image, found: &Arenas) -> Result<u64, ReadErr
     let mut free = 0;
     for arena in &found.arenas {
         let Some(state) = state(image, arena.address, found.form) else { continue };
-        let resident = |at: u64, size: u64| image.residency.tally(at + 8, at + size).resident;
+        let resident = |at: u64, size: u64| {
+            // A torn size may be anything.
+            image.residency.tally(at.saturating_add(8), at.saturating_add(size)).resident
+        };
         let size_at = |pages: &mut Pages<'_>, at: u64| -> Result<Option<u64>, ReadError> {
             Ok(pages.word(at + 8)?.and_then(|size| chunk(0, size)).map(|c| c.size))
         };
