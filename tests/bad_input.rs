@@ -17,17 +17,15 @@ mod who;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use pydefrag_harness::interpreters::in_ci;
-use pydefrag_harness::{Interpreter, Interpreters, repository};
+use pydefrag_harness::{Interpreter, Interpreters};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{pydefrag, text};
+use crate::support::{compile, lacking, pydefrag, text};
 
 /// How long any run of pydefrag may take here, on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -84,12 +82,6 @@ fn account(out: &Output, what: &str) -> Value {
     json
 }
 
-/// Says that a test does not run, or not wholly, for the lack of something.
-fn lacking(what: &str) {
-    assert!(!in_ci(), "CI lacks {what}");
-    eprintln!("not run: {what} is lacking");
-}
-
 /// Whether this process is root with all that root may do.
 fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("our own status");
@@ -110,29 +102,6 @@ fn open_folder() -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("our own folder");
     folder
-}
-
-/// Compiles a C program of `tests/targets` (or one file of a few lines) with the system's compiler.
-fn compile(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Option<PathBuf> {
-    let program = folder.join(name);
-    let built = Command::new("cc")
-        .args(["-O1", "-w", "-o"])
-        .arg(&program)
-        .arg(repository().join("tests/targets").join(source))
-        .args(flags)
-        .output();
-    match built {
-        Ok(out) if out.status.success() => Some(program),
-        Ok(out) => {
-            eprintln!("{}", text(&out).1);
-            lacking(&format!("a C compiler that takes {}", flags.join(" ")));
-            None
-        }
-        Err(_) => {
-            lacking("a C compiler");
-            None
-        }
-    }
 }
 
 /// A program that runs until this is dropped. It has written its first line when it is made.

@@ -3,7 +3,7 @@
 use pydefrag_harness::{Interpreter, Interpreters, Target};
 use serde_json::Value;
 
-use crate::support::{run, text};
+use crate::support::{TERMS, run, text};
 
 const SNAPSHOTS: usize = 200;
 
@@ -37,8 +37,7 @@ fn is_no_nonsense(s: &Value) {
     // Mappings come and go between two system calls, never by much.
     assert!(sum.abs_diff(rss) <= rss / 2, "{sum} of {rss}: {s:#}");
     for o in owners.iter().filter(|o| o.get("live").is_some()) {
-        let terms = ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "unread"];
-        let total: u64 = terms.iter().map(|t| number(&o[*t])).sum();
+        let total: u64 = TERMS.iter().map(|t| number(&o[*t])).sum();
         assert_eq!(total, number(&o["resident"]), "{o:#}");
     }
     let p = &s["pymalloc"];
@@ -84,5 +83,48 @@ fn ps_at_full_speed() {
         let rows = s["processes"].as_array().unwrap();
         let row = rows.iter().find(|r| r["pid"] == target.pid()).expect("the target is listed");
         assert!(row["live"].as_u64().unwrap() <= row["rss"].as_u64().unwrap(), "{row}");
+    }
+}
+
+/// 50 snapshots in a row of threads that churn malloc's arenas: what cannot be followed stays small.
+fn malloc_in_a_row(interpreter: &Interpreter, script: &str, env: &[(&str, &str)]) {
+    let target = Target::spawn(interpreter, script, &[], env);
+    let mut shares = Vec::new();
+    for i in 0..50 {
+        let out = run(&["snapshot", &target.pid().to_string(), "--json"]);
+        let (stdout, stderr) = text(&out);
+        assert!(out.status.success(), "snapshot {i} on {}: {stderr}", interpreter.name);
+        let s: Value = serde_json::from_str(&stdout).unwrap();
+        let sum = |term: &str| -> u64 {
+            let owners = s["owners"].as_array().unwrap().iter();
+            let of = owners.filter(|o| o["kind"] == "malloc" && o.get("live").is_some());
+            of.map(|o| o[term].as_u64().unwrap()).sum()
+        };
+        for o in s["owners"].as_array().unwrap().iter().filter(|o| o.get("live").is_some()) {
+            let total: u64 = TERMS.iter().map(|t| o[*t].as_u64().unwrap()).sum();
+            assert_eq!(total, o["resident"].as_u64().unwrap(), "{o:#}");
+        }
+        assert!(sum("resident") > 1 << 20, "{s:#}");
+        shares.push(100.0 * sum("unread") as f64 / sum("resident") as f64);
+    }
+    shares.sort_by(f64::total_cmp);
+    let (median, worst) = (shares[25], shares[49]);
+    eprintln!(
+        "{script} {env:?} on {}: {median:.3}% unread, at worst {worst:.3}%",
+        interpreter.name
+    );
+    assert!(median < 2.0, "{median}% of malloc is unread");
+    assert!(target.stderr().is_empty(), "{}", target.stderr());
+}
+
+#[test]
+fn malloc_at_full_speed() {
+    let mut all = Interpreters::load().minors();
+    // 2.36 and 2.43, of the libraries that are there.
+    all.retain(|i| matches!(i.minor, 12 | 15));
+    for interpreter in all {
+        malloc_in_a_row(interpreter, "malloc_churn.py", &[]);
+        malloc_in_a_row(interpreter, "malloc_churn.py", &[("PYTHONMALLOC", "malloc")]);
+        malloc_in_a_row(interpreter, "churn.py", &[("PYTHONMALLOC", "malloc")]);
     }
 }

@@ -1,9 +1,15 @@
 //! What all tests on real processes share: running the binary and reading its JSON.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pydefrag_harness::Target;
+use pydefrag_harness::interpreters::in_ci;
+use pydefrag_harness::{Target, repository};
 use serde_json::Value;
+
+/// The terms of an account that sum to the owner's resident bytes.
+pub(crate) const TERMS: [&str; 9] =
+    ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "top", "cached", "unread"];
 
 /// A command of the binary under test.
 pub(crate) fn pydefrag(args: &[&str]) -> Command {
@@ -35,4 +41,33 @@ pub(crate) fn snapshot_at_rest(target: &Target) -> Value {
 pub(crate) fn text(out: &Output) -> (String, String) {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     (text(&out.stdout), text(&out.stderr))
+}
+
+/// Says that a test does not run, or not wholly, for the lack of something.
+pub(crate) fn lacking(what: &str) {
+    assert!(!in_ci(), "CI lacks {what}");
+    eprintln!("not run: {what} is lacking");
+}
+
+/// Compiles a C program of `tests/targets` (or one file of a few lines) with the system's compiler.
+pub(crate) fn compile(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Option<PathBuf> {
+    let program = folder.join(name);
+    let built = Command::new("cc")
+        .args(["-O1", "-w", "-o"])
+        .arg(&program)
+        .arg(repository().join("tests/targets").join(source))
+        .args(flags)
+        .output();
+    match built {
+        Ok(out) if out.status.success() => Some(program),
+        Ok(out) => {
+            eprintln!("{}", text(&out).1);
+            lacking(&format!("a C compiler that takes {}", flags.join(" ")));
+            None
+        }
+        Err(_) => {
+            lacking("a C compiler");
+            None
+        }
+    }
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod diff;
 mod ground_truth;
+mod malloc;
 mod private;
 mod processes;
 mod racing;

@@ -7,6 +7,7 @@ An answer is some lines and then the line END. This runs on 3.8 and everything l
     stats       sys._debugmallocstats()
     blocks      sys.getallocatedblocks()
     eval EXPR   str() of an expression, in the namespace of the script
+    console SO  the console of malloc_truth.c answers from here on, until it is told q
     quit        leave
 
 A script adds its own questions: serve.serve({"name": function}, also=["name 1"]); the function gets
@@ -31,6 +32,12 @@ def evaluate(*words):
     os.write(1, ("%s\n" % (value,)).encode())
 
 
+def console(library):
+    import ctypes
+
+    ctypes.CDLL(library).console()
+
+
 # The plain questions are found by their whole line: no splitting, no allocation.
 PLAIN = {b"stats\n": stats, b"blocks\n": blocks}
 
@@ -46,7 +53,7 @@ def answer(line, extra):
         words = line.decode().split()
         os.dup2(1, 2)
         try:
-            dict(extra, eval=evaluate)[words[0]](*words[1:])
+            dict(extra, eval=evaluate, console=console)[words[0]](*words[1:])
         finally:
             os.dup2(ERRORS, 2)
     os.write(1, b"END\n")

@@ -6,10 +6,12 @@
 //! | `apt/` | a scratch apt configuration and state; downloaded packages, kept for a resumed run |
 //! | `root/` | the unpacked packages: a root that one can chroot into |
 //! | `bin/` | the interpreters, bound to the C library in `root/`; run with `PYTHONHOME=root/usr` |
+//! | `libc/` | other C libraries, a root per version; each with a stamp of its own in `libc/apt/` |
 //! | `stamp` | what was done, written last: a run that finds it right does nothing |
 //!
 //! Which packages, and which interpreters the tests want, stands in `tests/interpreters.toml`.
 
+mod libc;
 mod mirror;
 
 use std::fs;
@@ -23,7 +25,8 @@ use pydefrag_harness::{cache, variants};
 
 /// Brings what is missing, and says what each required interpreter is or that it is not run.
 pub(crate) fn bring() -> Result<()> {
-    let debian = Manifest::load().debian;
+    let manifest = Manifest::load();
+    let debian = manifest.debian;
     let cache = cache();
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let cache = cache.canonicalize()?;
@@ -32,6 +35,11 @@ pub(crate) fn bring() -> Result<()> {
         eprintln!("interpreters: nothing to do");
     } else if let Err(error) = unpack(&debian, &cache, &recipe) {
         eprintln!("not run: Debian's interpreters: {error:#}");
+    }
+    for one in &manifest.libc {
+        if let Err(error) = libc::bring(one, &cache) {
+            eprintln!("not run: glibc {}: {error:#}", one.version);
+        }
     }
     let missing = Interpreters::load().required_missing();
     for name in missing {
@@ -72,7 +80,8 @@ fn packages(debian: &Debian) -> Vec<String> {
 fn unpack(debian: &Debian, cache: &Path, recipe: &str) -> Result<()> {
     // First the stamp goes: from here on until it is written again, the rest is half done.
     remove(&cache.join("stamp"))?;
-    let packages = download(debian, &cache.join("apt"))?;
+    let Debian { suite, component, .. } = debian;
+    let packages = download(suite, component, &packages(debian), &cache.join("apt"))?;
     for old in ["root", "bin", "stripped"] {
         remove(&cache.join(old))?;
     }
@@ -87,7 +96,7 @@ fn unpack(debian: &Debian, cache: &Path, recipe: &str) -> Result<()> {
 }
 
 /// Downloads the packages of the suite from the machine's own mirror, and returns their files.
-fn download(debian: &Debian, apt: &Path) -> Result<Vec<PathBuf>> {
+fn download(suite: &str, component: &str, names: &[String], apt: &Path) -> Result<Vec<PathBuf>> {
     let mirror = mirror::find(Path::new("/etc/apt"))
         .context("this machine's apt sources name no Debian archive")?;
     let packages = apt.join("packages");
@@ -95,7 +104,6 @@ fn download(debian: &Debian, apt: &Path) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(apt.join(folder))?;
     }
     let options = mirror.signed_by.map(|key| format!("[signed-by={key}] ")).unwrap_or_default();
-    let Debian { suite, component, .. } = debian;
     fs::write(
         apt.join("sources.list"),
         format!("deb {options}{} {suite} {component}\n", mirror.uri),
@@ -117,10 +125,9 @@ fn download(debian: &Debian, apt: &Path) -> Result<Vec<PathBuf>> {
     };
     eprintln!("interpreters: reading the package lists of {suite}");
     apt_get(&["update".into()])?;
-    let names = self::packages(debian);
     eprintln!("interpreters: downloading {} packages", names.len());
-    apt_get(&[vec!["download".into()], names.clone()].concat())?;
-    newest_of_each(&names, &packages)
+    apt_get(&[&["download".into()], names].concat())?;
+    newest_of_each(names, &packages)
 }
 
 /// One file per package: apt-get leaves those of an earlier run in the folder; they go.

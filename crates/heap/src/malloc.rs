@@ -27,7 +27,8 @@ pub struct MallocArena {
     pub system: u64,
     /// Bytes of chunks in use, without their headers.
     pub used: u64,
-    /// Headers of these chunks, of those in tcaches, and the arena's own structures.
+    /// Headers of these chunks, of those in tcaches, the arena's own structures, and what other users
+    /// of brk have between its chunks.
     pub overhead: u64,
     /// Bytes of chunks in threads' tcaches, without their headers: free, though the arena counts
     /// them as used.

@@ -10,7 +10,7 @@ pub(crate) struct Glibc<'a> {
 }
 
 /// Versions of glibc on which malloc's walk was compared with mallinfo2.
-const TRIED: [&str; 2] = ["2.36", "2.43"];
+const TRIED: [&str; 4] = ["2.31", "2.36", "2.41", "2.43"];
 
 /// The C library that is mapped, with its version if its text tells; and its mapping if it is glibc.
 pub(crate) fn find(image: &Image) -> (Option<Libc>, Option<Glibc<'_>>) {

@@ -161,6 +161,6 @@ pub(crate) fn malloc_heaps(walk: &MallocWalk) -> impl Iterator<Item = Claim> + '
         let part = if a.counts.main { part::MAIN_ARENA } else { part::THREAD_ARENAS };
         a.segments
             .iter()
-            .map(move |s| Claim { part, ..Claim::new(s.start, s.page_end(), OwnerKind::Malloc) })
+            .map(move |s| Claim { part, ..Claim::new(s.start, s.end, OwnerKind::Malloc) })
     })
 }

@@ -19,6 +19,8 @@ use crate::{cache, repository};
 pub struct Manifest {
     /// What `cargo xtask interpreters` unpacks.
     pub debian: Debian,
+    /// Other C libraries.
+    pub libc: Vec<Libc>,
     /// The interpreters, in the order of the file.
     pub interpreter: Vec<Entry>,
 }
@@ -37,6 +39,29 @@ pub struct Debian {
     pub libraries: Vec<String>,
     /// The packages that make them run outside their own system.
     pub tools: Vec<String>,
+}
+
+/// A C library of another suite, and what runs on it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Libc {
+    /// glibc's version, as in `2.31`.
+    pub version: String,
+    /// The suite, as in `bullseye`.
+    pub suite: String,
+    /// The minor of the interpreter that is among the packages.
+    pub python: Option<String>,
+    /// Else the name of the interpreter that runs on it.
+    pub on: Option<String>,
+    /// The packages to unpack.
+    pub packages: Vec<String>,
+}
+
+impl Libc {
+    /// The folder of the unpacked packages.
+    pub fn root(&self) -> PathBuf {
+        cache().join("libc").join(&self.version)
+    }
 }
 
 /// One wanted interpreter.
@@ -286,9 +311,19 @@ fn pyenv_versions(minor: &str) -> Vec<PathBuf> {
 
 /// The version that a program says it is, and the file it really runs from (a shim is neither).
 fn ask_version(program: &Path, env: &[(String, String)]) -> Option<(PathBuf, String)> {
+    ask_version_with(program, &[], env)
+}
+
+/// The same of a program that needs arguments before its own.
+pub(crate) fn ask_version_with(
+    program: &Path,
+    args: &[String],
+    env: &[(String, String)],
+) -> Option<(PathBuf, String)> {
     let question = "import sys; v = sys.version_info; \
                     print('%d.%d.%d' % v[:3]); print(sys.executable)";
     let output = Command::new(program)
+        .args(args)
         .args(["-S", "-c", question])
         .env_remove("PYTHONHOME")
         .envs(env.iter().map(|(key, value)| (key, value)))

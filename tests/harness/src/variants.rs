@@ -1,11 +1,12 @@
 //! The same interpreter run in ways that users have and that are easy to get wrong: through its
-//! dynamic loader, inside a chroot, and without symbols.
+//! dynamic loader, inside a chroot, without symbols, and on another C library.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io, process, thread};
 
+use crate::interpreters::{Libc, Manifest, ask_version_with};
 use crate::{Interpreter, Interpreters, cache, repository};
 
 impl Interpreters {
@@ -54,6 +55,42 @@ impl Interpreters {
         })
     }
 
+    /// An interpreter on each other C library, through its dynamic loader; says which are not run.
+    pub fn libc_variants(&self) -> Vec<Interpreter> {
+        let all = Manifest::load().libc;
+        let found = all.iter().filter_map(|libc| {
+            let one = self.on_libc(libc);
+            if one.is_none() {
+                eprintln!("not run: glibc {} (no source)", libc.version);
+            }
+            one
+        });
+        found.collect()
+    }
+
+    fn on_libc(&self, libc: &Libc) -> Option<Interpreter> {
+        let root = libc.root();
+        let (loader, libraries) = loader(&root)?;
+        let triple = libraries.file_name()?;
+        let path = ["usr/lib", "lib"].map(|lib| text(&root.join(lib).join(triple))).join(":");
+        let before = ["--library-path".to_owned(), path];
+        let (program, args, env, like) = match (&libc.python, &libc.on) {
+            (Some(minor), _) => {
+                let program = root.join(format!("usr/bin/python{minor}"));
+                let env = vec![("PYTHONHOME".into(), text(&root.join("usr")))];
+                (program, Vec::new(), env, self.get(minor)?)
+            }
+            (None, on) => {
+                let like = self.get(on.as_deref()?)?;
+                (like.program.clone(), like.args.clone(), like.env.clone(), like)
+            }
+        };
+        let args = [&before[..], &[text(&program)], &args[..]].concat();
+        let (_, patch) = ask_version_with(&loader, &args, &env)?;
+        let name = format!("{}-glibc-{}", like.name, libc.version);
+        Some(Interpreter { name, program: loader, args, env, patch, ..like.clone() })
+    }
+
     fn debian_3_15(&self) -> Option<&Interpreter> {
         self.get("3.15").filter(|one| one.source == "debian")
     }
@@ -87,7 +124,9 @@ pub fn stripped_copy(of: &Interpreter) -> io::Result<Interpreter> {
 
 /// The dynamic loader in an unpacked root, and the folder of the libraries beside it.
 pub fn loader(root: &Path) -> Option<(PathBuf, PathBuf)> {
-    let mut folders = fs::read_dir(root.join("usr/lib")).ok()?.flatten().map(|entry| entry.path());
+    // Older suites have it in /lib, which was no link then.
+    let folders = ["usr/lib", "lib"].map(|lib| fs::read_dir(root.join(lib)));
+    let mut folders = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
     let libraries = folders.find(|path| path.join("libc.so.6").exists())?;
     let mut files = fs::read_dir(&libraries).ok()?.flatten().map(|entry| entry.path());
     let loader = files.find(|path| {

@@ -49,6 +49,8 @@ pub(crate) struct Sums<'a> {
     /// The same again for trim, which looks back.
     behind: Cursor,
     run: Run,
+    /// Where the memory of another user of brk begins, while no chunk was found behind it.
+    foreign: Option<u64>,
     main: bool,
     counts: MallocArena,
     account: Account,
@@ -75,6 +77,7 @@ impl<'a> Sums<'a> {
             cursor: none(),
             behind: none(),
             run: None,
+            foreign: None,
             main: arena.main,
             counts: MallocArena {
                 address: arena.address,
@@ -99,8 +102,7 @@ impl<'a> Sums<'a> {
     }
 
     pub(crate) fn begin(&mut self, segment: &Segment) {
-        let runs: Vec<_> =
-            self.image.residency.runs_in(segment.start, segment.page_end()).collect();
+        let runs: Vec<_> = self.image.residency.runs_in(segment.start, segment.end).collect();
         self.cursor = Cursor { runs: runs.clone(), at: 0 };
         self.behind = Cursor { runs, at: 0 };
         self.current = *segment;
@@ -114,6 +116,7 @@ impl<'a> Sums<'a> {
     pub(crate) fn end(&mut self) {
         self.finish_run();
         self.keep(self.current);
+        self.foreign = None;
     }
 
     fn keep(&mut self, segment: Segment) {
@@ -135,7 +138,7 @@ impl<'a> Sums<'a> {
             Piece::Top { at, size } => self.top(at, size),
             Piece::Fence { at, size } => {
                 self.finish_run();
-                self.metadata(at + 8, (at + size + 8).min(self.current.end));
+                self.metadata(at + 8, (at + size).min(self.current.end));
                 self.counts.overhead += size;
             }
             Piece::Lost { at, size } => {
@@ -145,6 +148,8 @@ impl<'a> Sums<'a> {
             }
             // The word before the first chunk's size is nobody's.
             Piece::Start { at } if self.current.first.is_none() => {
+                // glibc counts what others took of brk between its chunks as the arena's.
+                self.counts.overhead += self.foreign.take().map_or(0, |from| at - from);
                 self.current.start = at;
                 self.metadata(at, self.next(at));
             }
@@ -153,6 +158,7 @@ impl<'a> Sums<'a> {
                 self.finish_run();
                 self.keep(Segment { end: at, ..self.current });
                 self.current.start = self.current.end;
+                self.foreign = Some(at);
             }
         }
     }
@@ -242,6 +248,8 @@ impl<'a> Sums<'a> {
         c.system = c.system.max(known);
         c.unread = c.system - known;
         c.resident = self.account.total();
+        // A top chunk that ends too early leads to no place that breaks.
+        let broken = broken.max(u64::from(c.unread > 0));
         let kept = self.needed.next_multiple_of(OS_PAGE);
         ArenaWalk {
             ideal: self.trim.max(self.exclusive.saturating_sub(kept)),

@@ -4,7 +4,7 @@
 //! others are found by the ring that all arenas form, and are believed only if the ring closes. Owns the
 //! list of address ranges ("segments") that each arena consists of.
 
-use pydefrag_image::{Image, Mapping, Module, OS_PAGE};
+use pydefrag_image::{Image, Mapping, Module};
 use pydefrag_layout::glibc::{HEAP_INFO, HEAP_MAX, heap_info};
 use pydefrag_layout::malloc::{FORMS, Form, State, find_bins, first_chunk};
 
@@ -127,16 +127,17 @@ fn main_segments(image: &Image, state: &State) -> Vec<Segment> {
         });
     }
     // Where brk could not grow, malloc goes on in anonymous memory.
-    if !segments.iter().any(|s| s.holds_top) && state.system > 0 {
-        if let Some(m) = image.mapping_at(state.top).filter(|m| m.is_private_anonymous()) {
-            segments.push(Segment {
-                start: m.start,
-                first: None,
-                end: m.end,
-                holds_top: true,
-                ends_at_brk: false,
-            });
-        }
+    if !segments.iter().any(|s| s.holds_top)
+        && state.system > 0
+        && let Some(m) = image.mapping_at(state.top).filter(|m| m.is_private_anonymous())
+    {
+        segments.push(Segment {
+            start: m.start,
+            first: None,
+            end: m.end,
+            holds_top: true,
+            ends_at_brk: false,
+        });
     }
     segments
 }
@@ -173,10 +174,5 @@ impl Segment {
     /// Whether an address lies in it.
     pub(crate) fn contains(&self, at: u64) -> bool {
         (self.start..self.end).contains(&at)
-    }
-
-    /// Its length rounded to whole OS pages.
-    pub(crate) fn page_end(&self) -> u64 {
-        self.end.next_multiple_of(OS_PAGE)
     }
 }

@@ -48,7 +48,10 @@ pub(crate) fn follow(
         None => kind.seek(&mut window, pages, segment.start)?,
     };
     each(Piece::Start { at: first.unwrap_or(segment.start) });
-    let Some(mut at) = first else { return Ok(each(kind.lost(segment.start, segment.end))) };
+    let Some(mut at) = first else {
+        each(kind.lost(segment.start, segment.end));
+        return Ok(());
+    };
     let mut tries = 0;
     loop {
         let here = kind.header(&mut window, at)?;
@@ -59,8 +62,13 @@ pub(crate) fn follow(
             }
             Step::Top(size) => {
                 each(Piece::Top { at, size });
-                // Behind the top lies what another user of brk took.
-                return Ok(kind.foreign(at + size, each));
+                // Behind the top lies what another user of brk took; a thread's heap ends with it.
+                let end = at + size;
+                match kind.main || end == segment.end {
+                    true => kind.foreign(end, each),
+                    false => each(kind.lost(end, segment.end)),
+                }
+                return Ok(());
             }
             Step::Fence(size) => {
                 each(Piece::Fence { at, size });
@@ -81,7 +89,8 @@ pub(crate) fn follow(
             Step::Broken => {
                 pages.forget();
                 let Some(next) = kind.seek(&mut window, pages, at + 16)? else {
-                    return Ok(each(kind.lost(at, segment.end)));
+                    each(kind.lost(at, segment.end));
+                    return Ok(());
                 };
                 each(kind.lost(at, next));
                 (at, tries) = (next, 0);
@@ -148,16 +157,26 @@ impl Kind {
             return Ok(Step::Top(c.size));
         }
         if c.size <= FENCEPOST {
-            // 16 and 0 end a heap of a thread arena, 16 and 16 a stretch of brk.
-            let size = if self.main { 2 * FENCEPOST } else { self.segment.end - at };
-            let sound = at + size <= self.segment.end && (self.main || size <= 2 * SMALLEST_CHUNK);
-            return Ok(if sound { Step::Fence(size) } else { Step::Broken });
+            return Ok(self.fence(window, at, c)?.map_or(Step::Broken, Step::Fence));
         }
         Ok(match self.header(window, next)? {
             Some(n) if n.previous_in_use => Step::Chunk { size: c.size, free: false },
             Some(n) if n.previous_size == c.size => Step::Chunk { size: c.size, free: true },
             _ => Step::Broken,
         })
+    }
+
+    /// Bytes of the fenceposts that begin with `c`: 16 and 16 end a stretch of brk, 16 and 0, or 0
+    /// alone, a heap of a thread arena.
+    fn fence(&self, window: &mut Window<'_>, at: u64, c: Chunk) -> Result<Option<u64>, ReadError> {
+        let (second, rest) = (at + FENCEPOST, self.segment.end - at);
+        if c.size == 0 {
+            return Ok((!self.main && rest == FENCEPOST).then_some(rest));
+        }
+        let last = if self.main { FENCEPOST } else { 0 };
+        let sound =
+            self.header(window, second)?.is_some_and(|n| n.size == last && n.previous_in_use);
+        Ok((sound && (self.main || rest == 2 * FENCEPOST)).then_some(2 * FENCEPOST))
     }
 
     /// The first place from `from` on where a number of chunks follow each other.

@@ -45,11 +45,13 @@ pub(crate) fn cached<'a>(
             if arena.is_none() && found.arenas.iter().any(|a| a.address == word) {
                 arena = Some(word);
             }
-            if !seen && word.is_multiple_of(16) && inside(word) {
-                if let Some(chunks) = tcache(pages, word, found.safe_linking, &inside)? {
-                    cached.chunks.extend(chunks);
-                    seen = true;
-                }
+            if !seen
+                && word.is_multiple_of(16)
+                && inside(word)
+                && let Some(chunks) = tcache(pages, word, found.safe_linking, &inside)?
+            {
+                cached.chunks.extend(chunks);
+                seen = true;
             }
             if arena.is_some() && seen {
                 break;
