@@ -9,4 +9,5 @@ mod processes;
 mod racing;
 mod recount;
 mod resting;
+mod run;
 mod support;

@@ -251,10 +251,10 @@ impl Following {
         let step = before.map_or(0, |b| b + (b / 10).max(PEAK_STEP));
         // Before the first sample nothing is known to be Python.
         if rss > step && self.last.as_ref().is_some_and(|s| s.python && s.free.is_some()) {
-            let at = self.start.elapsed().as_secs_f64();
             if let Ok(looked) = look(self.main.pid)
                 && looked.snapshot.partial.is_none()
             {
+                let at = self.start.elapsed().as_secs_f64();
                 self.peak = Some((looked, at));
             }
         }
@@ -271,9 +271,9 @@ impl Following {
             Err(_) => Err(anyhow::anyhow!("it took longer than {} s", PATIENCE.as_secs())),
         };
         if let (true, Ok(looked)) = (self.at_peak, &looked) {
-            // The end may be the peak, and then this one is nearer.
-            let higher =
-                |(peak, _): &(Looked, f64)| peak.snapshot.memory.rss < looked.snapshot.memory.rss;
+            // The end may be the peak as well, and then this one is nearer.
+            let end = looked.snapshot.memory.rss + PEAK_STEP;
+            let higher = |(peak, _): &(Looked, f64)| peak.snapshot.memory.rss < end;
             if self.peak.as_ref().is_some_and(higher) {
                 self.peak = None;
             }
