@@ -12,5 +12,6 @@ mod processes;
 mod racing;
 mod recount;
 mod resting;
+mod run;
 mod support;
 mod trees;

@@ -3,13 +3,18 @@
 //! Owns what one sample of a run costs: headers and bins only, no free list is followed. Does not own
 //! when samples are taken.
 
+use std::time::Duration;
+
 use pydefrag_image::Image;
 
 use crate::headers::headers;
 use crate::libc;
 use crate::malloc;
-use crate::obmalloc::states;
+use crate::obmalloc::states_within;
 use crate::runtime::{Refusal, Runtime};
+
+/// A heap that is not understood at once, as of an interpreter that is starting, is for the next look.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What a light look tells, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,7 +27,7 @@ pub struct Light {
 
 /// Looks lightly at a process.
 pub fn light(image: &Image, runtime: &Runtime) -> Result<Light, Refusal> {
-    let states = states(image, runtime)?.states;
+    let states = states_within(image, runtime, PATIENCE)?.states;
     let read = |source| Refusal::Read { pid: image.pid, source };
     let pymalloc = headers(image, &states).map_err(read)?;
     let mut free = pymalloc.resident.saturating_sub(pymalloc.live);

@@ -9,6 +9,9 @@ use pydefrag_heap::{
 
 use super::follow::Followed;
 
+/// In less than this, a Python may have come and gone unseen.
+const SHORT: f64 = 0.5;
+
 /// How a run ended.
 pub(crate) struct Ending {
     /// What is reported.
@@ -49,6 +52,10 @@ pub(crate) fn ending(mut followed: Followed, command: String) -> Ending {
 fn why_no_end(followed: &Followed) -> String {
     let python = followed.hello || followed.last.as_ref().is_some_and(|s| s.python);
     let why = match followed.ended {
+        // It may have been there before anyone looked.
+        _ if !python && followed.seconds < SHORT => {
+            return format!("no Python process was seen in {:.2} s", followed.seconds);
+        }
         _ if !python => return "no Python process was seen".into(),
         _ if followed.main_runs => "it still ran when the command ended".into(),
         Ended::Signal(n) if followed.main == followed.program => match n {

@@ -196,7 +196,8 @@ impl Following {
                 self.account_of_peak(rss);
             }
             let grown = rss > self.series.highest() / 20 * 21;
-            if self.budget.allows(now, grown) && (grown || !self.childrens_turn) {
+            let due = self.main.due(now) && (grown || !self.childrens_turn);
+            if due && self.budget.allows(now, grown) {
                 self.childrens_turn = true;
                 self.sample();
                 return;
@@ -250,13 +251,12 @@ impl Following {
         let before = self.peak.as_ref().map(|(looked, _)| looked.snapshot.memory.rss);
         let step = before.map_or(0, |b| b + (b / 10).max(PEAK_STEP));
         // Before the first sample nothing is known to be Python.
-        if rss > step && self.last.as_ref().is_some_and(|s| s.python && s.free.is_some()) {
-            let at = self.start.elapsed().as_secs_f64();
-            if let Ok(looked) = look(self.main.pid)
-                && looked.snapshot.partial.is_none()
-            {
-                self.peak = Some((looked, at));
-            }
+        if rss > step
+            && self.last.as_ref().is_some_and(|s| s.python && s.free.is_some())
+            && let Ok(looked) = look(self.main.pid)
+            && looked.snapshot.partial.is_none()
+        {
+            self.peak = Some((looked, self.start.elapsed().as_secs_f64()));
         }
     }
 
@@ -271,9 +271,9 @@ impl Following {
             Err(_) => Err(anyhow::anyhow!("it took longer than {} s", PATIENCE.as_secs())),
         };
         if let (true, Ok(looked)) = (self.at_peak, &looked) {
-            // The end may be the peak, and then this one is nearer.
-            let higher =
-                |(peak, _): &(Looked, f64)| peak.snapshot.memory.rss < looked.snapshot.memory.rss;
+            // The end may be the peak as well, and then this one is nearer.
+            let end = looked.snapshot.memory.rss + PEAK_STEP;
+            let higher = |(peak, _): &(Looked, f64)| peak.snapshot.memory.rss < end;
             if self.peak.as_ref().is_some_and(higher) {
                 self.peak = None;
             }

@@ -83,7 +83,7 @@ def hook():
                     except full:
                         pass
                 sleep(pause)
-                pause = min(pause * 1.3, 0.005) if message is None else 0.0001
+                pause = 0.0001 if message else pause * 1.3 if pause < 0.004 else 0.005
         except anything:
             pass
 

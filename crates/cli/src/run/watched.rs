@@ -11,7 +11,7 @@ use pydefrag_walk::{Refusal, Runtime, light, memory};
 
 /// How long a process that is no Python is taken for none; it doubles each time.
 const AT_FIRST: Duration = Duration::from_millis(10);
-const AT_LAST: Duration = Duration::from_secs(10);
+const AT_LAST: Duration = Duration::from_secs(1);
 
 /// A process that is looked at lightly.
 pub(crate) struct Watched {
@@ -40,6 +40,11 @@ impl Watched {
     pub(crate) fn new(pid: i32) -> Watched {
         let wait = AT_FIRST;
         Watched { pid, identity: None, runtime: None, python: false, again: None, wait }
+    }
+
+    /// Whether a look might tell more than the last one did: not of what is no Python, for a while.
+    pub(crate) fn due(&self, now: Instant) -> bool {
+        self.runtime.is_some() || self.again.is_none_or(|t| now >= t)
     }
 
     /// Looks; `None` when it has ended, or cannot be looked at.
