@@ -4,10 +4,15 @@
 //! of them is compared with what CPython and the kernel say independently.
 
 mod bad_input;
+mod diff;
 mod ground_truth;
 mod malloc;
+mod private;
 mod processes;
 mod racing;
 mod recount;
 mod resting;
+mod run;
 mod support;
+mod trees;
+mod verdicts;

@@ -8,6 +8,7 @@
 mod churn;
 mod heap;
 mod peak;
+mod run;
 mod table;
 
 use anyhow::{Context, bail};
@@ -26,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     let mut table = Table::default();
     heap::measure(&tool, &mut table)?;
     churn::measure(&tool, &mut table)?;
+    run::measure(&tool, &mut table)?;
     if table.is_empty() {
         bail!("no interpreter to measure on: cargo xtask interpreters --list");
     }

@@ -68,7 +68,7 @@ fn damaged_files_are_told_by_what_is_wrong() {
     }
     fs::write(&file, newer).expect("our own folder");
     let (sentence, hint) = refused(&run(&["report", &path]));
-    let said = "the file has format version 9, written by a newer pydefrag; this one reads up to 1";
+    let said = "the file has format version 9, written by a newer pydefrag; this one reads up to 2";
     assert_eq!(sentence, format!("{path}: {said}"));
     assert_eq!(hint, "update pydefrag, or take the snapshot again with this one");
     for (bytes, said) in [

@@ -14,8 +14,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("layout", &[]),
     ("image", &[]),
     ("walk", &["heap", "layout", "image"]),
+    ("advise", &["heap"]),
     ("report", &["heap"]),
-    ("cli", &["heap", "layout", "image", "walk", "report"]),
+    ("cli", &["heap", "layout", "image", "walk", "advise", "report"]),
 ];
 
 /// The folders whose code may be `unsafe`.

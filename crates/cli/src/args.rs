@@ -1,6 +1,9 @@
 //! What can be typed: the arguments of every verb, with the help that teaches them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+use crate::run::guard::{percent, size};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -11,7 +14,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "pydefrag", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  report    show a snapshot that was kept\n\nStart with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  run       run a program and account for its memory over time and at its end\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nStart with `pydefrag run app.py`, or with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 a limit of `run` was exceeded."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -22,7 +25,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Ps(Ps),
     Snapshot(Snapshot),
+    Run(Run),
     Report(Report),
+    Diff(Diff),
 }
 
 /// List Python processes with their memory and fragmentation.
@@ -46,7 +51,7 @@ pub(crate) struct Ps {
 /// tell is printed, marked partial.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them"
+    after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them\n  pydefrag snapshot --tree 4240   a master and its workers together"
 )]
 pub(crate) struct Snapshot {
     /// Process id, as `ps` or `pydefrag ps` shows it.
@@ -55,6 +60,12 @@ pub(crate) struct Snapshot {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    /// Account for the process and all its descendants together, in proportional shares (PSS).
+    ///
+    /// What they share is counted once. For each: what it alone holds, what it inherited at the fork
+    /// and copied since, and what it still shares by copy-on-write.
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) tree: bool,
     /// Keep the snapshot, with the heap pool by pool, in this file; show it with `pydefrag report`.
     #[arg(short, long, value_name = "FILE.pdsnap")]
     pub(crate) output: Option<PathBuf>,
@@ -72,4 +83,66 @@ pub(crate) struct Report {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What grew between two looks: live data, fragmentation, or slack.
+///
+/// That tells a leak from fragmentation. Each look is a file that `snapshot -o` kept, or a pid: the
+/// process as it is now. One of the two must be a file. The verdict is on one process at two times;
+/// looks at different programs are compared all the same, and it is said that they are.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag diff before.pdsnap 4242\n  pydefrag diff before.pdsnap after.pdsnap --json | jq .heaps.live"
+)]
+pub(crate) struct Diff {
+    /// The first look: a .pdsnap file, or a pid.
+    #[arg(value_name = "A")]
+    pub(crate) before: OsString,
+    /// The second look: a .pdsnap file, or a pid.
+    #[arg(value_name = "B")]
+    pub(crate) after: OsString,
+    /// Print JSON instead of the report (see docs/json.md).
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run a program as it would run without pydefrag, and report its memory when it ends.
+///
+/// The program is a Python script by default. Its output, exit code and signals stay what they are; the
+/// report goes to stderr. While it runs, light looks sample it. At its end, after its exit callbacks and
+/// before its modules are torn down, its memory is accounted for as `pydefrag snapshot` does.
+#[derive(Debug, ClapArgs)]
+#[command(
+    override_usage = "pydefrag run [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...",
+    after_help = "Examples:\n  pydefrag run app.py --port 8000\n  pydefrag run -m pytest tests\n  pydefrag run gunicorn app:app          any command that ends in a Python\n  pydefrag run --python python3.13 -o end.pdsnap app.py\n  pydefrag run --max-fragmentation 30% --max-retained 50MiB app.py    in CI\n\nExit codes: the program's own; by its signal, if a signal ended it; 3 if a limit was exceeded."
+)]
+pub(crate) struct Run {
+    /// The interpreter for a script, -m or -c; python3 on PATH unless given.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Report to this file instead of stderr. A name that ends in .pdsnap keeps the snapshot instead,
+    /// for `pydefrag report`.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Report as JSON (see docs/json.md).
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Account for the memory at its peak too, and report that. Costs an account each time that RSS
+    /// has grown by a tenth (at least 4 MiB) over the last one's.
+    #[arg(long)]
+    pub(crate) at_peak: bool,
+    /// Exit with 3 if more of the walked heaps than this is not live at the end.
+    #[arg(long, value_name = "N%", value_parser = percent)]
+    pub(crate) max_fragmentation: Option<f64>,
+    /// Exit with 3 if more than this is free at the end, yet resident. Units: B, KiB, MiB, GiB; kB, MB, GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_retained: Option<u64>,
+    /// The program, and all that belongs to it.
+    #[arg(
+        value_name = "PROGRAM",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) words: Vec<OsString>,
 }

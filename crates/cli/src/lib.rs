@@ -3,15 +3,19 @@
 //! Owns arguments, exit codes, where output goes and how errors are told. Does not own any logic that
 //! another crate should: a verb opens, walks and renders by calling them.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a guard's limit was exceeded (not yet used).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a guard's limit was exceeded;
+//! `run` otherwise ends as the program did.
 
 #![forbid(unsafe_code)]
 
 mod args;
 mod commands;
 mod failure;
+mod kept;
 mod look;
 mod output;
+mod progress;
+mod run;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,17 +35,29 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let result = match &args.command {
-        Command::Ps(ps) => commands::ps::run(ps),
-        Command::Snapshot(snapshot) => commands::snapshot::run(snapshot),
-        Command::Report(report) => commands::report::run(report),
+        Command::Ps(ps) => commands::ps::run(ps).map(done),
+        Command::Snapshot(snapshot) => commands::snapshot::run(snapshot).map(done),
+        Command::Report(report) => commands::report::run(report).map(done),
+        Command::Run(run) => commands::run::run(run),
+        Command::Diff(diff) => commands::diff::run(diff).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // The reader of our output went away, as `head` does: nothing is wrong.
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
-        Err(e) => {
-            failure::tell(&e);
-            ExitCode::FAILURE
-        }
+        Err(e) => match e.downcast::<clap::Error>() {
+            Ok(usage) => {
+                let _ = usage.print();
+                ExitCode::from(usage.exit_code() as u8)
+            }
+            Err(e) => {
+                failure::tell(&e);
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

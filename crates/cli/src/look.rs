@@ -17,24 +17,54 @@ const TRIES: usize = 8;
 /// No further attempt begins after this long: what is not understood by then will not be.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Looks at the process `pid`.
+/// Looks at the process `pid`, which must be a Python.
 pub(crate) fn look(pid: i32) -> anyhow::Result<Looked> {
+    whole(pid, attempts)
+}
+
+/// Looks at the process `pid` of a tree, whatever it is: what is no Python, or none that is understood,
+/// is told by the kernel's maps alone.
+pub(crate) fn look_at_member(pid: i32) -> anyhow::Result<Looked> {
+    whole(pid, |facts| match tries(facts)? {
+        Ok(looked) => Ok(looked),
+        Err(refusal) => {
+            let image = Image::open(facts).map_err(open_failure)?;
+            let why = Partial { reason: refusal.to_string(), hint: None };
+            Ok(snapshot_partial(facts, &image, why))
+        }
+    })
+}
+
+/// Whatever was read, or not understood, of a process that became another one means nothing.
+fn whole(
+    pid: i32,
+    look: impl Fn(&ProcessFacts) -> anyhow::Result<Looked>,
+) -> anyhow::Result<Looked> {
     let before = Identity::of(pid);
     let facts = ProcessFacts::of(pid).map_err(look_failure)?;
-    let looked = attempts(&facts);
-    // Whatever was read, or not understood, of a process that became another one means nothing.
+    let looked = look(&facts);
     match (before, Identity::of(pid)) {
-        (Some(before), Some(after)) if before == after => looked,
+        (Some(before), Some(after)) if before == after => looked.map(judged),
         (Some(before), Some(after)) if before.same_process(&after) => {
             Err(look_failure(LookError::Execed(pid)))
         }
         (Some(_), _) => Err(look_failure(LookError::Ended(pid))),
         // It had no identity: a zombie, say.
-        (None, _) => looked,
+        (None, _) => looked.map(judged),
     }
 }
 
+/// A look is finished with its verdict.
+fn judged(mut looked: Looked) -> Looked {
+    looked.snapshot.verdict = pydefrag_advise::verdict(&looked.snapshot);
+    looked
+}
+
 fn attempts(facts: &ProcessFacts) -> anyhow::Result<Looked> {
+    tries(facts)?.map_err(refusal_failure)
+}
+
+fn tries(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
     let start = Instant::now();
     let mut looked = attempt(facts)?;
     for _ in 1..TRIES {
@@ -43,7 +73,7 @@ fn attempts(facts: &ProcessFacts) -> anyhow::Result<Looked> {
         }
         looked = attempt(facts)?;
     }
-    looked.map_err(refusal_failure)
+    Ok(looked)
 }
 
 /// One attempt with the mappings and the residency of now.

@@ -16,8 +16,23 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         .map_err(|e| failed(e, "the output", "pydefrag … > FILE   (FILE where there is room)"))
 }
 
-/// Colour on a terminal that wants it (NO_COLOR, TERM=dumb), Unicode where the locale has it.
+/// The style for stdout.
 pub(crate) fn style() -> Style {
+    style_of(std::io::stdout().is_terminal())
+}
+
+/// The style for stderr.
+pub(crate) fn stderr_style() -> Style {
+    style_of(std::io::stderr().is_terminal())
+}
+
+/// The style for a file: without colour.
+pub(crate) fn file_style() -> Style {
+    Style { color: false, ..style_of(false) }
+}
+
+/// Colour on a terminal that wants it (NO_COLOR, TERM=dumb), Unicode where the locale has it.
+fn style_of(terminal: bool) -> Style {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
     let dumb = set("TERM").is_none_or(|t| t == "dumb");
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
@@ -26,8 +41,27 @@ pub(crate) fn style() -> Style {
         name.contains("utf-8") || name.contains("utf8")
     });
     let forced = set("CLICOLOR_FORCE").is_some_and(|v| v != "0");
-    let wanted = forced || std::io::stdout().is_terminal() && !dumb;
+    let wanted = forced || terminal && !dumb;
     Style { color: wanted && set("NO_COLOR").is_none(), unicode }
+}
+
+/// Prints a report on stderr. That nobody reads it (any more) is no failure.
+pub(crate) fn print_stderr(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether a file could be written under this name: its folder is there and takes one.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    let hint = "pydefrag run -o FILE …   (FILE in a folder that can be written)";
+    let failed = |e: std::io::Error| failed(e, &path.display().to_string(), hint);
+    match path.metadata() {
+        Ok(m) if m.is_dir() => Err(failed(std::io::ErrorKind::IsADirectory.into())),
+        Ok(m) if !m.is_file() => Ok(()),
+        _ => {
+            let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            temporary_beside(&file).map(drop).map_err(failed)
+        }
+    }
 }
 
 /// Whether an error is a reader of stdout that went away.
@@ -67,23 +101,28 @@ fn failed(e: std::io::Error, what: &str, hint: &str) -> anyhow::Error {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     if path.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
+    let mut file = temporary_beside(path)?;
+    file.as_file_mut().write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// A temporary file in the folder of `path`, gone when dropped.
+fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
     // tempfile's own errors name a file that nobody asked for.
     std::fs::metadata(folder)?;
-    let mut file = tempfile::Builder::new()
+    tempfile::Builder::new()
         .prefix(".pydefrag-")
         .permissions(std::fs::Permissions::from_mode(0o644))
         .tempfile_in(folder)
-        .map_err(|e| e.kind())?;
-    file.as_file_mut().write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+        .map_err(|e| e.kind().into())
 }

@@ -69,7 +69,7 @@ pub struct Diff {
     pub rss: Change,
     /// Swap.
     pub swap: Change,
-    /// The walked heaps together; `None` unless both snapshots have some.
+    /// The heaps that both walked, together; `None` unless there are some.
     pub heaps: Option<HeapChange>,
     /// Every owner that either has, most changed first.
     pub owners: Vec<OwnerChange>,
@@ -96,6 +96,22 @@ impl Diff {
         }
         if a.partial.is_some() != b.partial.is_some() {
             unlike.push("one of them is partial: its heaps are not known".to_owned());
+        }
+        // A heap that one look walked and the other did not would seem to have grown from nothing.
+        let one_sided = |kind: OwnerKind| {
+            let walked = |s: &Snapshot| {
+                let mut of = s.owners.iter().filter(|o| o.kind == kind).peekable();
+                of.peek()?;
+                Some(of.any(|o| o.account.is_some()))
+            };
+            walked(a).zip(walked(b)).is_some_and(|(a, b)| a != b)
+        };
+        if a.partial.is_none() && b.partial.is_none() {
+            let kinds: std::collections::BTreeSet<_> =
+                a.owners.iter().chain(&b.owners).map(|o| o.kind).collect();
+            for kind in kinds.into_iter().filter(|k| one_sided(*k)) {
+                unlike.push(format!("{} is walked in one of them only", kind.label()));
+            }
         }
         let names: std::collections::BTreeSet<_> =
             a.owners.iter().chain(&b.owners).map(|o| (&o.name, o.kind)).collect();
@@ -128,7 +144,8 @@ impl Diff {
             (std::cmp::Reverse(o.resident.grown().unsigned_abs()), o.name.clone())
         });
         let sum = |s: &Snapshot| {
-            let mut walked = s.owners.iter().filter_map(|o| Some((o.resident, o.account?)));
+            let compared = s.owners.iter().filter(|o| !one_sided(o.kind));
+            let mut walked = compared.filter_map(|o| Some((o.resident, o.account?)));
             let (mut resident, mut sum) = walked.next()?;
             for (r, a) in walked {
                 resident += r;
@@ -158,5 +175,65 @@ impl Diff {
             owners,
             verdict: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Account, Basis, Ladder, Memory, Owner, Process, Torn};
+
+    fn look(owners: Vec<Owner>) -> Snapshot {
+        Snapshot {
+            schema: SCHEMA,
+            tool: "pydefrag test".into(),
+            taken_at: 1.5,
+            partial: None,
+            torn: Torn::default(),
+            process: Process {
+                pid: 7,
+                command: "python3 app.py".into(),
+                threads: 1,
+                python: None,
+                libc: None,
+            },
+            memory: Memory { rss: owners.iter().map(|o| o.resident).sum(), ..Default::default() },
+            owners,
+            unattributed: 0,
+            residency_difference: 0,
+            pymalloc: None,
+            malloc: None,
+            fragmentation: None,
+            ladder: Ladder::default(),
+            verdict: None,
+            run: None,
+            notes: Vec::new(),
+        }
+    }
+
+    fn owner(name: &str, kind: OwnerKind, live: u64, walked: bool) -> Owner {
+        let account = Account { live, ..Default::default() };
+        Owner {
+            resident: live,
+            account: walked.then_some(account),
+            ..Owner::new(name, kind, Basis::Walked)
+        }
+    }
+
+    #[test]
+    fn a_heap_that_one_look_walked_has_not_grown() {
+        let pymalloc = |live| owner("pymalloc", OwnerKind::Pymalloc, live, true);
+        let old = look(vec![pymalloc(100), owner("malloc", OwnerKind::Malloc, 50, false)]);
+        let new =
+            look(vec![pymalloc(103), owner("malloc main arena", OwnerKind::Malloc, 50, true)]);
+        let diff = Diff::of(&old, &new);
+        assert_eq!(diff.heaps.unwrap().live, Change { before: 100, after: 103 });
+        assert_eq!(diff.unlike, ["malloc is walked in one of them only"]);
+        assert_eq!(diff.rss.grown(), 3);
+        // One that was not there at all has.
+        let diff = Diff::of(&look(vec![pymalloc(100)]), &new);
+        assert_eq!(diff.heaps.unwrap().live.grown(), 53);
+        assert_eq!(diff.unlike, [""; 0]);
+        assert_eq!(Diff::of(&look(vec![]), &new).heaps, None);
     }
 }

@@ -287,6 +287,39 @@ mod tests {
         }
     }
 
+    /// As the first version wrote it: without malloc, runs, verdicts, and the terms of malloc's heap.
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let json = r#"{"schema":1,"tool":"pydefrag 0.1.0","taken_at":1.5,"partial":null,
+            "torn":{"pools":9,"retried":1,"left":0,"arenas_gone":0},
+            "process":{"pid":7,"command":"python3 app.py","threads":1,"libc":null,
+              "python":{"version":"3.12.7","free_threaded":false,"allocator":"pymalloc",
+                "debug_hooks":false,"tracemalloc":false,"foreign_hook":null,
+                "image":"/usr/bin/python3.12","interpreters":1}},
+            "memory":{"rss":12288,"pss":12288,"uss":12288,"swap":0,"hwm":0,"anon_huge_pages":0,
+              "ksm":0,"lazy_free":0,"hugetlb":0},
+            "owners":[{"name":"pymalloc","kind":"pymalloc","basis":"walked","resident":8192,
+                "swapped":0,"huge":0,"copy_on_write_shared":0,"live":5000,"rounding":null,
+                "metadata":192,"virgin":0,"free_spans":0,"holes":0,"pinned_free":3000,"unread":0,
+                "live_not_resident":0},
+              {"name":"malloc","kind":"malloc","basis":"recognised","resident":4096,"swapped":0,
+                "huge":0,"copy_on_write_shared":0}],
+            "unattributed":0,"residency_difference":0,"pymalloc":null,"fragmentation":null,
+            "ladder":{"trim":null,"purge":0,"compact":null,"ideal":0},"notes":[]}"#;
+        let mut bytes = Vec::from(MAGIC);
+        bytes.extend(1u32.to_le_bytes());
+        put_chunk(&mut bytes, b"SNAP", json.as_bytes()).unwrap();
+        put_chunk(&mut bytes, b"POOL", &pool_chunk(&detail(2), &detail(2).pools)).unwrap();
+        put_chunk(&mut bytes, b"END ", &2u32.to_le_bytes()).unwrap();
+        let back = decode(&bytes).unwrap();
+        assert_eq!((back.damage, back.detail.pools.len()), (None, 2));
+        let s = back.snapshot;
+        let account = s.owners[0].account.unwrap();
+        assert_eq!((account.total(), account.top, account.cached), (8192, 0, 0));
+        assert_eq!((s.owners[1].account, s.owners[1].pss), (None, 0));
+        assert_eq!((s.malloc, s.verdict, s.run, s.torn.chunks), (None, None, None, 0));
+    }
+
     #[test]
     fn a_cut_file_yields_its_whole_chunks_and_says_so() {
         let d = detail(POOLS_PER_CHUNK + 10);

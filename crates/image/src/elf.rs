@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use object::read::elf::{FileHeader, ProgramHeader, Sym as _};
@@ -53,6 +53,8 @@ pub struct Module {
     pub segments: Vec<Segment>,
     bias: u64,
     data: Bounded,
+    /// The same file, for reading that need not be kept.
+    file: File,
 }
 
 impl std::fmt::Debug for Module {
@@ -124,7 +126,8 @@ pub(crate) fn open_mapped(pid: i32, m: &Mapping) -> std::io::Result<File> {
 impl Module {
     /// Opens the ELF file behind a mapping.
     pub fn open(pid: i32, m: &Mapping) -> Result<Module, ElfError> {
-        let data = Bounded(ReadCache::new(open_mapped(pid, m)?));
+        let file = open_mapped(pid, m)?;
+        let data = Bounded(ReadCache::new(file.try_clone()?));
         let header = Header::parse(&data).map_err(|_| ElfError::NotElf)?;
         let endian = header.endian().map_err(|_| ElfError::NotElf)?;
         if endian != Endianness::Little || header.e_machine(endian) != elf::EM_X86_64 {
@@ -163,7 +166,7 @@ impl Module {
             .filter(|s| s.start <= s.file_end && s.file_end <= s.end)
             .collect();
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(m.name_bytes()));
-        Ok(Module { path, segments, bias, data })
+        Ok(Module { path, segments, bias, data, file })
     }
 
     /// Whether an address lies in an executable segment.
@@ -209,21 +212,23 @@ impl Module {
 
     /// Bytes of the file's read-only data that contain `needle`, from there on, at most `length`.
     pub fn find_text(&self, needle: &[u8], length: usize) -> Option<Vec<u8>> {
-        const STEP: u64 = 1 << 20;
-        let size = ReadRef::len(&self.data).ok()?.min(64 << 20);
+        const STEP: usize = 256 << 10;
+        let finder = memchr::memmem::Finder::new(needle);
+        let mut bytes = vec![0; STEP];
         let mut at = 0;
-        while at < size {
-            let n = STEP.min(size - at);
-            let bytes = ReadRef::read_bytes_at(&self.data, at, n).ok()?;
-            if let Some(i) = bytes.windows(needle.len()).position(|w| w == needle) {
-                let from = at + i as u64;
-                let n = (length as u64).min(size - from);
-                return Some(ReadRef::read_bytes_at(&self.data, from, n).ok()?.to_vec());
+        while at < LARGEST_TABLE {
+            let n = self.file.read_at(&mut bytes, at).ok()?;
+            if let Some(i) = finder.find(&bytes[..n]) {
+                let mut found = vec![0; length];
+                let n = self.file.read_at(&mut found, at + i as u64).ok()?;
+                found.truncate(n);
+                return Some(found);
             }
-            at += n - (needle.len() as u64).min(n - 1);
-            if n < STEP {
+            if n <= needle.len() {
                 break;
             }
+            // It may lie across the border.
+            at += (n - needle.len()) as u64;
         }
         None
     }

@@ -68,8 +68,7 @@ impl Image {
             return Err(LookError::Ended(pid).into());
         }
         let residency = Residency::paced(pid, &mappings, &pace).map_err(|e| look(pid, e))?;
-        let shares = |m: &Mapping| m.ksm > 0 || m.anonymous > 0 && m.shared > 0;
-        let memory = LiveMemory::new(pid, !mappings.iter().any(shares), pace);
+        let memory = LiveMemory::new(pid, unshared(&mappings), pace);
         Ok(Image { pid, mappings, residency, memory: Box::new(memory) })
     }
 
@@ -185,6 +184,20 @@ impl Image {
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
+}
+
+/// Where no anonymous page is shared with another process, by a fork or KSM. Neighbours are one range.
+fn unshared(mappings: &[Mapping]) -> Vec<(u64, u64)> {
+    // A file's own pages may be shared without harm, but of which sort one is only the kernel knows.
+    let shares = |m: &Mapping| m.ksm > 0 || m.shared > 0 && (m.anonymous > 0 || !m.is_file());
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for m in mappings.iter().filter(|m| !shares(m)) {
+        match ranges.last_mut() {
+            Some(last) if last.1 == m.start => last.1 = m.end,
+            _ => ranges.push((m.start, m.end)),
+        }
+    }
+    ranges
 }
 
 fn read_smaps(pid: i32, pace: &Pace) -> Result<Smaps, OpenError> {

@@ -19,6 +19,7 @@
 
 mod access;
 mod elf;
+mod glance;
 mod image;
 mod live;
 mod mappings;
@@ -31,6 +32,7 @@ mod threads;
 
 pub use access::{Denial, Facts, LookError, diagnose};
 pub use elf::{ElfError, Module, Segment};
+pub use glance::{Glance, children_of, descriptor_of};
 pub use image::{Image, OpenError};
 pub use mappings::{Mapping, ParseError, Permissions, Smaps, parse_smaps};
 pub use memory::{Memory, ReadError, SparseMemory};

@@ -2,8 +2,8 @@
 //!
 //! Owns the choice between the two. `process_vm_readv` pins pages, and from Linux 5.19 on pinning an
 //! anonymous page that a fork or KSM shares makes the kernel copy it first: looking would break
-//! copy-on-write. It is used only for processes that share no anonymous page, and only where it is
-//! several times faster. The file never pins. Neither stops the process.
+//! copy-on-write. It is used only in private anonymous mappings of which no page is shared, and only
+//! where it is several times faster. The file never pins. Neither stops the process.
 
 use std::fs::File;
 use std::io;
@@ -26,25 +26,31 @@ pub(crate) struct LiveMemory {
     pid: i32,
     /// `/proc/PID/mem`; none where it may not be opened.
     file: Option<File>,
-    /// No anonymous page is shared, so pinning copies nothing.
-    may_pin: bool,
+    /// Ranges, in order of address, in which no anonymous page is shared: pinning copies nothing.
+    unshared: Vec<(u64, u64)>,
     /// `process_vm_readv` was refused: a seccomp filter may forbid the call and allow the file.
     pinning_refused: AtomicBool,
     pace: Arc<Pace>,
 }
 
 impl LiveMemory {
-    /// Memory of `pid`, read at this pace; `may_pin` says that it shares no anonymous page.
-    pub(crate) fn new(pid: i32, may_pin: bool, pace: Arc<Pace>) -> Self {
+    /// Memory of `pid`, read at this pace; in the `unshared` ranges, in order of address, it shares no
+    /// anonymous page.
+    pub(crate) fn new(pid: i32, unshared: Vec<(u64, u64)>, pace: Arc<Pace>) -> Self {
         let file = File::open(format!("/proc/{pid}/mem")).ok();
-        LiveMemory { pid, file, may_pin, pinning_refused: AtomicBool::new(false), pace }
+        LiveMemory { pid, file, unshared, pinning_refused: AtomicBool::new(false), pace }
+    }
+
+    fn is_unshared(&self, (at, length): (u64, usize)) -> bool {
+        let i = self.unshared.partition_point(|r| r.1 <= at);
+        self.unshared.get(i).is_some_and(|r| r.0 <= at && at + length as u64 <= r.1)
     }
 
     fn pins(&self, ranges: &[(u64, usize)]) -> bool {
         let small = || ranges.len() > 1 && ranges.iter().all(|r| r.1 < LARGE_PIECE);
-        self.may_pin
+        (self.file.is_none() || small())
             && !self.pinning_refused.load(Ordering::Relaxed)
-            && (self.file.is_none() || small())
+            && ranges.iter().all(|r| self.is_unshared(*r))
     }
 
     /// One `process_vm_readv`: the bytes transferred, which end at the first piece that failed.
@@ -162,7 +168,8 @@ mod tests {
     use super::*;
 
     fn ours(may_pin: bool) -> LiveMemory {
-        LiveMemory::new(std::process::id() as i32, may_pin, Arc::default())
+        let unshared = if may_pin { vec![(0, 1 << 63)] } else { vec![] };
+        LiveMemory::new(std::process::id() as i32, unshared, Arc::default())
     }
 
     #[test]

@@ -127,6 +127,12 @@ impl Identity {
         Some(Identity { start_time: stat.starttime, exe, auxv })
     }
 
+    /// Whether two processes run one program in one address space layout: one forked the other, or
+    /// something forked both.
+    pub fn same_program(&self, other: &Identity) -> bool {
+        self.exe == other.exe && self.auxv == other.auxv && !self.auxv.is_empty()
+    }
+
     /// Whether a process that was `self` has become another program (not merely ended).
     pub fn same_process(&self, later: &Identity) -> bool {
         self.start_time == later.start_time

@@ -82,12 +82,14 @@ impl Residency {
     fn scan(file: &File, mappings: &[Mapping], guard: u64, pace: &Pace) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
-            let first = all.runs.len();
-            pace.locked(|| scan_range(file, m.start, m.end, guard, &mut all))?;
-            if m.shared > 0 && m.anonymous > 0 {
-                let plain = all.runs.split_off(first);
-                for run in plain {
-                    all.split_by_sharing(file, run)?;
+            // By itself: its first run must not become part of its neighbour's last.
+            let mut plain = Residency::default();
+            pace.locked(|| scan_range(file, m.start, m.end, guard, &mut plain))?;
+            let shares = m.shared > 0 && m.anonymous > 0;
+            for run in plain.runs {
+                match shares {
+                    true => all.split_by_sharing(file, run)?,
+                    false => all.push(run),
                 }
             }
         }
@@ -113,7 +115,7 @@ impl Residency {
     fn entries(file: &File, mappings: &[Mapping]) -> io::Result<Residency> {
         let mut all = Residency::default();
         for m in mappings.iter().filter(|m| m.rss > 0 || m.swap > 0) {
-            let first = all.runs.len();
+            let mut plain = Residency::default();
             let mut doubtful = 0;
             let mut present = 0;
             for_each_entry(file, m.start, m.end, |at, entry| {
@@ -126,11 +128,10 @@ impl Residency {
                 let doubt = shared && entry & FILE_OR_SHARED == 0;
                 doubtful += u64::from(doubt) * OS_PAGE;
                 // A run of doubtful pages is marked huge for the moment, which entries never tell.
-                all.push(PageRun { start: at, end: at + OS_PAGE, resident, huge: doubt, shared });
+                plain.push(PageRun { start: at, end: at + OS_PAGE, resident, huge: doubt, shared });
             })?;
             let zero_pages = doubtful > 0 && present - doubtful == m.rss;
-            let runs = all.runs.split_off(first);
-            for run in runs.into_iter().filter(|r| !(r.huge && zero_pages)) {
+            for run in plain.runs.into_iter().filter(|r| !(r.huge && zero_pages)) {
                 all.push(PageRun { huge: false, ..run });
             }
         }
@@ -151,8 +152,10 @@ impl Residency {
         }
     }
 
-    /// The runs of a range, cut to it.
+    /// The runs of a range, cut to it. A range that ends before it starts, as a torn size makes one,
+    /// has none.
     pub fn runs_in(&self, start: u64, end: u64) -> impl Iterator<Item = PageRun> + '_ {
+        let end = if end < start { 0 } else { end };
         let from = self.runs.partition_point(|r| r.end <= start);
         self.runs[from..].iter().take_while(move |r| r.start < end).map(move |r| PageRun {
             start: r.start.max(start),
@@ -371,5 +374,13 @@ mod tests {
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
         assert_eq!((got.resident, got.shared), (8192, 4096));
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_starts_has_nothing() {
+        let mut all = Residency::default();
+        all.push(PageRun { start: 0, end: OS_PAGE, resident: true, huge: false, shared: false });
+        assert_eq!(all.tally(8, 0), Tally::default());
+        assert_eq!(all.tally(8, 16).resident, 8);
     }
 }

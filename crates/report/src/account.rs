@@ -131,8 +131,8 @@ fn table(rows: &[Row], unit: Unit, rss: u64) -> Table {
             column("free", "pools", Tone::Lost),
             column("", "holes", Tone::Lost),
             column("pinned", "free", Tone::Pinned),
-            column("", "virgin", Tone::Overhead),
-            column("meta-", "data", Tone::Overhead),
+            column("top,", "cached", Tone::Overhead),
+            column("over-", "head", Tone::Overhead),
         ]);
     } else {
         // One heading line is enough.
@@ -161,8 +161,8 @@ fn table(rows: &[Row], unit: Unit, rss: u64) -> Table {
         term(walked, Tone::Lost, |a| a.free_spans);
         term(walked, Tone::Lost, |a| a.holes);
         term(walked, Tone::Pinned, |a| a.pinned_free);
-        term(walked, Tone::Overhead, |a| a.virgin);
-        term(walked, Tone::Overhead, |a| a.metadata);
+        term(walked, Tone::Overhead, |a| a.top.saturating_add(a.cached));
+        term(walked, Tone::Overhead, |a| a.virgin.saturating_add(a.metadata));
         term(unread, Tone::Warn, |a| a.unread);
         cells
     };

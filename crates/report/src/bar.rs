@@ -25,12 +25,13 @@ const fn kind(label: &'static str, tone: Tone, glyph: char, ascii: char) -> Kind
 }
 
 /// In the order of the bar; the constants below are indices.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     kind("live", Tone::Live, '█', '#'),
     kind("free pools", Tone::Lost, '▓', 'P'),
     kind("holes", Tone::Lost, '▒', 'H'),
     kind("pinned free", Tone::Pinned, '░', '%'),
-    kind("virgin, metadata", Tone::Overhead, '▚', 'v'),
+    kind("top, cached", Tone::Overhead, '▌', 't'),
+    kind("overhead", Tone::Overhead, '▚', 'v'),
     kind("unread", Tone::Warn, '?', '?'),
     kind("heaps not walked", Tone::Native, '▄', 'm'),
     kind("stacks", Tone::Native, '≡', 's'),
@@ -41,12 +42,13 @@ const LIVE: usize = 0;
 const FREE_POOLS: usize = 1;
 const HOLES: usize = 2;
 const PINNED: usize = 3;
-const OVERHEAD: usize = 4;
-const UNREAD: usize = 5;
-const NOT_WALKED: usize = 6;
-const STACKS: usize = 7;
-const FILES: usize = 8;
-const OTHER: usize = 9;
+const TOP: usize = 4;
+const OVERHEAD: usize = 5;
+const UNREAD: usize = 6;
+const NOT_WALKED: usize = 7;
+const STACKS: usize = 8;
+const FILES: usize = 9;
+const OTHER: usize = 10;
 
 /// Resident bytes of each of [`KINDS`].
 fn by_kind(snapshot: &Snapshot) -> [u64; KINDS.len()] {
@@ -77,6 +79,7 @@ fn by_kind(snapshot: &Snapshot) -> [u64; KINDS.len()] {
         add(FREE_POOLS, a.free_spans);
         add(HOLES, a.holes);
         add(PINNED, a.pinned_free);
+        add(TOP, a.top.saturating_add(a.cached));
         add(OVERHEAD, a.virgin.saturating_add(a.metadata));
         add(UNREAD, a.unread);
     }

@@ -2,10 +2,13 @@
 //!
 //! Owns these sentences. What they state is computed by the heap crate; the verdict is not theirs.
 
-use pydefrag_heap::{Fragmentation, Pymalloc, Snapshot};
+use pydefrag_heap::{MallocArena, OwnerKind, Pymalloc, Snapshot};
 
 use crate::format::{count, percent, size};
 use crate::style::Tone;
+
+/// Less free space in malloc is not told in a line of its own.
+const WORTH_A_LINE: u64 = 4 << 20;
 
 /// A sentence in pieces, still to be wrapped.
 pub(crate) type Sentence = (Tone, String);
@@ -22,11 +25,12 @@ pub(crate) fn fragmentation(snapshot: &Snapshot) -> Vec<Sentence> {
                 size(f.resident)
             ),
         ));
-        said.push((
-            Tone::Plain,
-            format!("external {}: free, resident, held by its neighbours", size(f.external)),
-        ));
-        said.push(internal(f));
+        let external = format!("external {} (held by neighbours)", size(f.external));
+        let internal = match f.internal {
+            Some(bytes) => format!("internal {} in live", size(bytes)),
+            None => "internal not known".into(),
+        };
+        said.push((Tone::Plain, format!("{external}, {internal}")));
     }
     let Some(python) = &snapshot.process.python else {
         if snapshot.partial.is_none() && said.is_empty() {
@@ -39,6 +43,7 @@ pub(crate) fn fragmentation(snapshot: &Snapshot) -> Vec<Sentence> {
             said.push((Tone::Plain, "none: pymalloc has nothing resident".into()));
         }
         "pymalloc" => {}
+        "malloc" if walked(snapshot, OwnerKind::Malloc) => {}
         "malloc" | "mimalloc" => said.push((
             Tone::Plain,
             format!(
@@ -55,16 +60,41 @@ pub(crate) fn fragmentation(snapshot: &Snapshot) -> Vec<Sentence> {
     said
 }
 
-fn internal(f: &Fragmentation) -> Sentence {
-    match f.internal {
-        Some(bytes) => (
-            Tone::Plain,
-            format!("internal {}: inside live blocks, asked for by nobody", size(bytes)),
-        ),
-        None => {
-            (Tone::Quiet, "internal not known without objects or a recording (within live)".into())
-        }
+/// Whether an owner of this kind has an account.
+fn walked(snapshot: &Snapshot, kind: OwnerKind) -> bool {
+    snapshot.owners.iter().any(|o| o.kind == kind && o.account.is_some())
+}
+
+/// malloc's arenas, where they hold enough free space to be worth a line.
+pub(crate) fn malloc(snapshot: &Snapshot) -> Option<Sentence> {
+    let arenas = &snapshot.malloc.as_ref()?.arenas;
+    let free = |a: &MallocArena| a.free.saturating_add(a.tcache);
+    let sum = |of: fn(&MallocArena) -> u64| arenas.iter().map(of).fold(0, u64::saturating_add);
+    let all = sum(|a| a.free.saturating_add(a.tcache));
+    if all < WORTH_A_LINE {
+        return None;
     }
+    let held = format!("{} free of {}", size(all), size(sum(|a| a.system)));
+    if let [only] = &arenas[..] {
+        let (top, largest) = (size(only.top), size(only.largest_free));
+        let said = format!("one arena, {held}: {top} at its top, largest chunk below {largest}");
+        return Some((Tone::Plain, said));
+    }
+    let threads = count(arenas.iter().filter(|a| !a.main).count() as u64, "thread arena");
+    let largest = arenas.iter().max_by_key(|a| free(a))?;
+    let whose = match &largest.threads[..] {
+        _ if largest.main => "the main arena".into(),
+        [] => "one that no thread uses now".into(),
+        [one] => format!("that of {}", one.name),
+        [first, rest @ ..] => format!("that of {} and {}", first.name, count_others(rest.len())),
+    };
+    let said =
+        format!("{threads} and the main one, {held}; most in {whose}: {}", size(free(largest)));
+    Some((Tone::Plain, said))
+}
+
+fn count_others(n: usize) -> String {
+    count(n as u64, "other")
 }
 
 /// The longest free run, and how much of the free bytes a request can use.
@@ -143,10 +173,13 @@ pub(crate) fn torn(snapshot: &Snapshot) -> Option<Sentence> {
     if t.arenas_gone > 0 {
         said.push(format!("{} went away", count(t.arenas_gone, "arena")));
     }
+    if t.chunks > 0 {
+        said.push(format!("malloc's chunks lost in {}", count(t.chunks, "place")));
+    }
     if snapshot.residency_difference > 0 {
         let by = size(snapshot.residency_difference);
         said.push(format!("smaps and page map differ by {by}"));
     }
-    let tone = if t.left > 0 || unread > 0 { Tone::Warn } else { Tone::Quiet };
+    let tone = if t.left > 0 || t.chunks > 0 || unread > 0 { Tone::Warn } else { Tone::Quiet };
     (!said.is_empty()).then(|| (tone, said.join(", ")))
 }

@@ -19,7 +19,7 @@ pub(crate) fn pretty(value: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ps, sample};
+    use crate::{diff, ps, sample, tree};
 
     /// Collects the name of every field.
     fn names(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
@@ -74,6 +74,8 @@ mod tests {
             render(&sample::full()),
             render(&sample::partial()),
             ps::render_json(&sample::processes()),
+            diff::render_json(&sample::differences()[0].1),
+            tree::render_json(&sample::tree(1)),
         ] {
             names(&serde_json::from_str(&json).unwrap(), &mut fields);
         }

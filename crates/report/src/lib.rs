@@ -5,8 +5,9 @@
 //!
 //! # Entry points
 //!
-//! [`text::render`] and [`json::render`] show a snapshot; [`ps::render`] and [`ps::render_json`]
-//! the table of Python processes. All return a whole report that ends in a newline.
+//! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
+//! [`diff`] two looks, [`tree`] a process with its descendants, each with `render` and
+//! `render_json`. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
 //!
@@ -19,16 +20,21 @@
 
 mod account;
 mod bar;
+pub mod diff;
 mod findings;
 mod format;
 pub mod json;
 mod ladder;
 pub mod ps;
+mod run;
 #[cfg(test)]
 mod sample;
+mod spark;
 mod style;
 mod table;
 pub mod text;
+pub mod tree;
+mod verdict;
 mod words;
 
 pub use style::Style;

@@ -52,7 +52,7 @@ pub fn render(rows: &[PsRow], style: Style) -> String {
         return "no Python processes\n".into();
     }
     let sizes = rows.iter().flat_map(|r| [r.rss, r.pss, r.live]).flatten();
-    let trunks = trunks(rows, style);
+    let trunks = trunks(rows.iter().map(|r| r.depth), style);
     let table = |unit| table(rows, &trunks, unit, style);
     let unit = Unit::from(sizes.max().unwrap_or(0)).find(|u| table(*u).room(WIDTH) >= COMMAND_ROOM);
     let lines = table(unit.unwrap_or(Unit::LARGEST)).lines(WIDTH, WANTED_COMMAND_ROOM, style);
@@ -104,18 +104,17 @@ fn table(rows: &[PsRow], trunks: &[String], unit: Unit, style: Style) -> Table {
 }
 
 /// What of the tree stands before each command.
-fn trunks(rows: &[PsRow], style: Style) -> Vec<String> {
+pub(crate) fn trunks(depths: impl DoubleEndedIterator<Item = usize>, style: Style) -> Vec<String> {
     let (through, branch, last, blank) = match style.unicode {
         true => ("│  ", "├─ ", "└─ ", "   "),
         false => ("|  ", "|- ", "`- ", "   "),
     };
     // From the end, `open[d]` tells whether another process of depth d follows, of the same parent.
     let mut open = [false; DEEPEST + 1];
-    let mut trunks: Vec<String> = rows
-        .iter()
+    let mut trunks: Vec<String> = depths
         .rev()
-        .map(|row| {
-            let depth = row.depth.min(DEEPEST);
+        .map(|depth| {
+            let depth = depth.min(DEEPEST);
             let mut trunk = String::new();
             for &more in open.get(1..depth).unwrap_or_default() {
                 trunk += if more { through } else { blank };
@@ -191,8 +190,7 @@ mod tests {
 
     #[test]
     fn the_tree_closes_where_it_should() {
-        let rows = [0, 1, 2, 2, 1, 2, 0, 3, 1].map(|depth| PsRow { depth, ..Default::default() });
-        let drawn = trunks(&rows, ASCII);
+        let drawn = trunks([0, 1, 2, 2, 1, 2, 0, 3, 1].into_iter(), ASCII);
         assert_eq!(drawn, ["", "|- ", "|  |- ", "|  `- ", "`- ", "   `- ", "", "|     `- ", "`- "]);
     }
 }

@@ -1,8 +1,10 @@
 //! Snapshots built by hand for the tests.
 
 use pydefrag_heap::{
-    Account, Basis, Fragmentation, InterpreterHeap, Ladder, Libc, Memory, Owner, OwnerKind,
-    Partial, Process, Pymalloc, PythonInfo, SCHEMA, SizeClass, Snapshot, Torn, request_fit,
+    Account, ArenaThread, Basis, Child, Diff, Ended, Fragmentation, InterpreterHeap, Ladder, Libc,
+    Malloc, MallocArena, Member, Memory, Missing, Mmapped, Owner, OwnerKind, Partial, Process,
+    Pymalloc, PythonInfo, Run, SCHEMA, Sample, SizeClass, Snapshot, Torn, Tree, measures,
+    request_fit,
 };
 
 use crate::ps::PsRow;
@@ -26,6 +28,98 @@ fn heap(name: &str, account: Account) -> Owner {
     let mut o = owner(name, OwnerKind::Pymalloc, Basis::Walked, account.total());
     o.account = Some(account);
     o
+}
+
+/// The three owners that malloc is walked as: 91 MiB together.
+fn malloc_owners() -> Vec<Owner> {
+    let account = |live, holes, pinned_free, top, cached| Account {
+        live: live * MIB,
+        metadata: 200_000,
+        holes: holes * MIB,
+        pinned_free: pinned_free * MIB,
+        top: top * MIB - 200_000,
+        cached,
+        ..Default::default()
+    };
+    [
+        ("malloc main arena", account(31, 9, 4, 3, 60_000)),
+        ("malloc thread arenas", account(6, 17, 8, 4, 900_000)),
+        ("malloc mmapped chunks", Account { live: 8 * MIB, metadata: 4096, ..Default::default() }),
+    ]
+    .into_iter()
+    .map(|(name, account)| Owner { kind: OwnerKind::Malloc, ..heap(name, account) })
+    .collect()
+}
+
+/// malloc's arenas to these owners.
+fn malloc() -> Malloc {
+    let arena = |address, main, system, free, name: &str| MallocArena {
+        address,
+        main,
+        heaps: 1,
+        system: system * MIB,
+        used: (system - free) * MIB - 400_000,
+        overhead: 300_000,
+        tcache: 100_000,
+        free: free * MIB,
+        fastbins: 4096,
+        top: 3 * MIB,
+        unread: 0,
+        used_chunks: 12_345,
+        free_chunks: 678,
+        largest_free: 2 * MIB,
+        resident: system * MIB,
+        threads: match name {
+            "" => vec![],
+            name => vec![ArenaThread { tid: 4243, name: name.into() }],
+        },
+    };
+    Malloc {
+        arenas: vec![
+            arena(0x7f00_0001_0c60, true, 47, 16, "gunicorn"),
+            arena(0x7f00_1400_0030, false, 20, 18, "reader-1"),
+            arena(0x7f00_1800_0030, false, 15, 11, ""),
+        ],
+        mmapped: Mmapped { chunks: 3, bytes: 8 * MIB + 12_288 },
+    }
+}
+
+/// A run whose memory rises, falls by half and rises again, ten samples a second.
+fn run(children: usize) -> Run {
+    let samples: Vec<Sample> = (0..100u64)
+        .map(|i| {
+            let used = [2, 20, 60, 110, 160, 200, 120, 40, 25, 20][(i / 10) as usize] * MIB;
+            let rss = 12 * MIB + if i < 60 { used } else { 180 * MIB };
+            Sample { at: i as f64 / 10.0, rss, free: rss - 12 * MIB - used.min(rss - 12 * MIB) }
+        })
+        .collect();
+    let (peak, trough, trough_ratio, waste) = measures(&samples).unwrap();
+    let commands = ["python3 worker.py", EVIL[0], EVIL[3], "ffmpeg -i - -f null -"];
+    Run {
+        seconds: 10.04,
+        ended: Ended::Code(0),
+        peak,
+        trough,
+        end: samples[99],
+        trough_ratio,
+        waste,
+        account_at_end: true,
+        account_note: None,
+        samples,
+        children: (0..children)
+            .map(|i| Child {
+                pid: 4300 + i as i32,
+                parent: 4242,
+                command: commands[i % 4].into(),
+                peak_rss: (i as u64 * 7 % 19 + 1) * MIB,
+                rss: (i as u64 * 7 % 19 + 1) * MIB / 2,
+                pss: (i % 2 == 0).then_some(MIB / 2),
+                free: (i % 3 == 0).then_some(MIB / 4),
+                running: i % 5 == 1,
+            })
+            .collect(),
+        children_left_out: 0,
+    }
 }
 
 fn classes(scale: u64) -> Vec<SizeClass> {
@@ -62,13 +156,16 @@ fn finish(mut s: Snapshot) -> Snapshot {
     s.memory.pss = s.memory.rss - s.memory.rss / 64;
     s.memory.uss = s.memory.rss - s.memory.rss / 32;
     s.memory.hwm = s.memory.rss + s.memory.rss / 3;
+    s.owners.iter_mut().for_each(|o| o.pss = o.resident - o.resident / 64);
     s.fragmentation = Fragmentation::of(&s.owners);
+    s.verdict = pydefrag_advise::verdict(&s);
     s
 }
 
 /// A web worker at rest after a busy hour: what most people see.
 pub(crate) fn usual() -> Snapshot {
     use Basis::{ByExclusion, Mapped, Recognised};
+    let mut owners = malloc_owners();
     let account = Account {
         live: 140 * MIB + 300_000,
         rounding: None,
@@ -82,6 +179,15 @@ pub(crate) fn usual() -> Snapshot {
         unread: 0,
         live_not_resident: 0,
     };
+    owners.extend([
+        heap("pymalloc", account),
+        owner("interpreter", OwnerKind::Interpreter, Mapped, 7 * MIB),
+        owner("extension modules", OwnerKind::Extensions, Mapped, 21 * MIB),
+        owner("shared libraries", OwnerKind::Libraries, Mapped, 9 * MIB),
+        owner("interpreter frame stacks", OwnerKind::FrameStacks, Recognised, 300_000),
+        owner("thread stacks", OwnerKind::ThreadStacks, Mapped, MIB),
+        owner("other anonymous", OwnerKind::OtherAnonymous, ByExclusion, 3 * MIB),
+    ]);
     finish(Snapshot {
         schema: SCHEMA,
         tool: "pydefrag 0.1.0".into(),
@@ -107,22 +213,18 @@ pub(crate) fn usual() -> Snapshot {
             libc: Some(Libc { name: "glibc".into(), version: Some("2.36".into()) }),
         },
         memory: Memory::default(),
-        owners: vec![
-            heap("pymalloc", account),
-            owner("malloc", OwnerKind::Malloc, Recognised, 91 * MIB),
-            owner("interpreter", OwnerKind::Interpreter, Mapped, 7 * MIB),
-            owner("extension modules", OwnerKind::Extensions, Mapped, 21 * MIB),
-            owner("shared libraries", OwnerKind::Libraries, Mapped, 9 * MIB),
-            owner("interpreter frame stacks", OwnerKind::FrameStacks, Recognised, 300_000),
-            owner("thread stacks", OwnerKind::ThreadStacks, Mapped, MIB),
-            owner("other anonymous", OwnerKind::OtherAnonymous, ByExclusion, 3 * MIB),
-        ],
+        owners,
         unattributed: 0,
         residency_difference: 0,
         pymalloc: Some(pymalloc(1)),
-        malloc: None,
+        malloc: Some(malloc()),
         fragmentation: None,
-        ladder: Ladder { trim: None, purge: Some(83 * MIB), compact: None, ideal: Some(129 * MIB) },
+        ladder: Ladder {
+            trim: Some(25 * MIB),
+            purge: Some(108 * MIB),
+            compact: None,
+            ideal: Some(174 * MIB),
+        },
         verdict: None,
         run: None,
         notes: vec![],
@@ -159,9 +261,8 @@ pub(crate) fn full() -> Snapshot {
     second.huge = 2 * MIB;
     second.copy_on_write_shared = MIB;
     s.owners.push(second);
-    let first = s.owners[0].account.as_mut().unwrap();
-    first.rounding = Some(4 * MIB);
-    s.owners[0].resident = first.total();
+    s.owners[0].account.as_mut().unwrap().rounding = Some(4 * MIB);
+    s.owners[0].resident += 4 * MIB;
     s.owners.push(owner("data files", OwnerKind::DataFiles, Basis::Mapped, 2 * MIB));
     s.owners.push(owner("shared memory", OwnerKind::SharedMemory, Basis::Mapped, 16 * MIB));
     s.unattributed = 8192;
@@ -176,11 +277,12 @@ pub(crate) fn full() -> Snapshot {
         ..s.memory
     };
     s.ladder = Ladder {
-        trim: Some(3 * MIB),
-        purge: Some(86 * MIB),
-        compact: Some(110 * MIB),
-        ideal: Some(134 * MIB),
+        trim: Some(25 * MIB),
+        purge: Some(111 * MIB),
+        compact: Some(140 * MIB),
+        ideal: Some(179 * MIB),
     };
+    s.run = Some(run(5));
     s.notes = vec![
         "Python 3.15 was not tested with this version; its layout validated".into(),
         "io_uring's rings are not seen by smaps".into(),
@@ -190,8 +292,7 @@ pub(crate) fn full() -> Snapshot {
 
 /// Memory could not be read.
 pub(crate) fn partial() -> Snapshot {
-    let mut s = usual();
-    s.owners.retain(|o| o.account.is_none());
+    let mut s = unwalked();
     s.owners.push(owner("other anonymous 2", OwnerKind::OtherAnonymous, Basis::ByExclusion, MIB));
     s.partial = Some(Partial {
         reason:
@@ -203,18 +304,55 @@ pub(crate) fn partial() -> Snapshot {
     s.torn = Torn::default();
     s.process.python = None;
     s.process.libc = None;
-    s.pymalloc = None;
-    s.ladder = Ladder::default();
     finish(s)
+}
+
+/// No heap walked.
+fn unwalked() -> Snapshot {
+    let mut s = usual();
+    s.owners.retain(|o| o.account.is_none());
+    s.owners.push(owner("malloc", OwnerKind::Malloc, Basis::Recognised, 91 * MIB));
+    s.pymalloc = None;
+    s.malloc = None;
+    s.ladder = Ladder::default();
+    s
 }
 
 /// Objects served by an allocator that is not walked.
 pub(crate) fn served_by(allocator: &str) -> Snapshot {
-    let mut s = usual();
-    s.owners.retain(|o| o.account.is_none());
+    let mut s = unwalked();
     s.process.python.as_mut().unwrap().allocator = allocator.into();
+    finish(s)
+}
+
+/// PYTHONMALLOC=malloc, with malloc walked.
+pub(crate) fn served_by_walked_malloc() -> Snapshot {
+    let mut s = usual();
+    s.owners.retain(|o| o.kind != OwnerKind::Pymalloc);
+    s.process.python.as_mut().unwrap().allocator = "malloc".into();
     s.pymalloc = None;
-    s.ladder = Ladder::default();
+    s.ladder = Ladder { trim: Some(25 * MIB), ideal: Some(40 * MIB), ..Ladder::default() };
+    finish(s)
+}
+
+/// A program that was run: a peak that was given up.
+pub(crate) fn ran() -> Snapshot {
+    let mut s = usual();
+    s.run = Some(run(0));
+    finish(s)
+}
+
+/// A program of which only samples are known, killed, with many children.
+pub(crate) fn ran_killed() -> Snapshot {
+    let mut s = partial();
+    s.partial = Some(Partial { reason: "the program was killed".into(), hint: None });
+    s.run = Some(Run {
+        ended: Ended::Signal(9),
+        account_at_end: false,
+        account_note: Some("a signal ended it".into()),
+        children_left_out: 400,
+        ..run(100)
+    });
     finish(s)
 }
 
@@ -278,6 +416,17 @@ pub(crate) fn worst() -> Snapshot {
     let pymalloc = s.pymalloc.as_mut().unwrap();
     pymalloc.largest_free_run = 99_999 << 20;
     pymalloc.free_bytes += 90_000 << 20;
+    s.malloc.as_mut().unwrap().arenas[1].threads[0].name = EVIL.concat();
+    s.run = Some(Run {
+        seconds: f64::MAX,
+        ended: Ended::Signal(i32::MIN),
+        account_at_end: false,
+        account_note: Some(EVIL.concat()),
+        waste: 1e300,
+        children_left_out: u64::MAX >> 1,
+        ..run(100)
+    });
+    let pymalloc = s.pymalloc.as_mut().unwrap();
     pymalloc.fit.iter_mut().for_each(|f| f.usable += 90_000 << 20);
     s.memory.hugetlb = 99_999 << 20;
     s.memory.lazy_free = 99_999 << 20;
@@ -309,6 +458,9 @@ pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
         ("full", full()),
         ("partial", partial()),
         ("malloc", served_by("malloc")),
+        ("malloc-walked", served_by_walked_malloc()),
+        ("ran", ran()),
+        ("ran-killed", ran_killed()),
         ("unknown", served_by("unknown")),
         ("many", many_owners(60)),
         ("empty", empty()),
@@ -316,6 +468,56 @@ pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
         ("worst", worst()),
         ("worst-whole", Snapshot { partial: None, ..worst() }),
     ]
+}
+
+/// Two looks at the same process: a leak, and beside it another owner that went away.
+pub(crate) fn two_looks() -> (Snapshot, Snapshot) {
+    let a = usual();
+    let mut b = usual();
+    b.taken_at += 3725.5;
+    b.owners.retain(|o| o.kind != OwnerKind::OtherAnonymous);
+    b.owners.push(owner("shared memory", OwnerKind::SharedMemory, Basis::Mapped, 4 * MIB));
+    let heap = b.owners.iter_mut().find(|o| o.kind == OwnerKind::Pymalloc).unwrap();
+    let account = heap.account.as_mut().unwrap();
+    account.live += 90 * MIB;
+    account.free_spans -= 12 * MIB;
+    heap.resident = account.total();
+    (a, finish(b))
+}
+
+/// Differences by name: a leak, nothing, unlike programs with hostile names and many owners.
+pub(crate) fn differences() -> Vec<(&'static str, Diff)> {
+    let of = |a: &Snapshot, b: &Snapshot| {
+        let mut diff = Diff::of(a, b);
+        diff.verdict = pydefrag_advise::of_diff(&diff, a, b);
+        diff
+    };
+    let (a, b) = two_looks();
+    vec![
+        ("leak", of(&a, &b)),
+        ("same", of(&a, &a)),
+        ("worst", of(&worst(), &Snapshot { partial: None, ..huge() })),
+        ("partial", of(&partial(), &a)),
+    ]
+}
+
+/// A master with so many workers, one of which is too old to be looked at.
+pub(crate) fn tree(workers: u64) -> Tree {
+    let member = |depth, i: u64| {
+        let mut snapshot = usual();
+        snapshot.process.pid = 4242 + i as i32;
+        if i % 4 == 3 {
+            snapshot.process.command = EVIL[(i % 5) as usize].repeat(9);
+        }
+        snapshot.owners.iter_mut().for_each(|o| o.pss /= 1 + i % 3);
+        snapshot.memory.pss = snapshot.owners.iter().map(|o| o.pss).sum();
+        let alone = 20 * MIB + i * MIB;
+        Member { depth, parent: 1, alone, copied: 9 * MIB, still_shared: 60 * MIB, snapshot }
+    };
+    let mut members = vec![member(0, 0)];
+    members.extend((1..=workers).map(|i| member(1 + u32::from(i % 7 == 2), i)));
+    let reason = "process 5000 is not a Python process: it runs /usr/bin/sleep".into();
+    Tree::of(members, vec![Missing { pid: 5000, reason }]).unwrap()
 }
 
 /// A small tree of processes.

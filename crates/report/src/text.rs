@@ -2,25 +2,67 @@
 //!
 //! Owns the order of its parts and the budget of lines. Each part's content is its own file's.
 
-use pydefrag_heap::Snapshot;
+use pydefrag_heap::{Run, Snapshot};
 
 use crate::findings::{self, Sentence};
 use crate::format::{count, size, utc};
 use crate::style::{self, Line, Style, Tone};
 use crate::words::{clean, cut, pad, wrap};
-use crate::{account, bar, ladder};
+use crate::{account, bar, ladder, run, verdict};
 
 /// Columns of the report; no line is wider.
 pub const WIDTH: usize = 80;
 /// Lines that the report tries to keep to, by folding owners.
-pub const LINES: usize = 36;
+pub const LINES: usize = 38;
 /// Lines that it never exceeds.
 pub const MOST_LINES: usize = 40;
 
 /// Columns of the labels on the left.
-const LABEL: usize = 15;
-/// Lines that all notes together may take.
-const NOTE_LINES: usize = 4;
+pub(crate) const LABEL: usize = 15;
+
+/// What the sections below the account may take. What is folded away stands in `--json`.
+#[derive(Clone, Copy)]
+struct Fold {
+    /// Lines of all notes together.
+    notes: usize,
+    /// Lines of steps to do next.
+    next: usize,
+    /// Remedies.
+    remedies: usize,
+    /// Lines of children.
+    children: usize,
+    /// What free space can serve.
+    free_space: bool,
+    /// What is beside RSS and within it.
+    asides: bool,
+    /// malloc's arenas.
+    malloc: bool,
+    /// The curve of a run.
+    curves: bool,
+}
+
+/// From roomy to tight: of what folds, the least important first.
+const FOLDS: [Fold; 9] = {
+    let all = Fold {
+        notes: 4,
+        next: 4,
+        remedies: 4,
+        children: 4,
+        free_space: true,
+        asides: true,
+        malloc: true,
+        curves: true,
+    };
+    let fewer = Fold { notes: 2, ..all };
+    let one_note = Fold { notes: 1, next: 3, ..fewer };
+    let fewer_steps = Fold { next: 2, remedies: 3, children: 3, ..one_note };
+    let few_steps = Fold { remedies: 2, children: 2, ..fewer_steps };
+    let no_fit = Fold { free_space: false, children: 1, ..few_steps };
+    let no_asides = Fold { asides: false, ..no_fit };
+    let no_curves = Fold { curves: false, ..no_asides };
+    let least = Fold { malloc: false, remedies: 1, ..no_curves };
+    [all, fewer, one_note, fewer_steps, few_steps, no_fit, no_asides, no_curves, least]
+};
 
 /// The report. It ends in a newline, is at most [`WIDTH`] columns wide and [`MOST_LINES`] long.
 pub fn render(snapshot: &Snapshot, style: Style) -> String {
@@ -28,14 +70,17 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
     top.push(Line::new());
     top.extend(bar::lines(snapshot, WIDTH, style));
     top.push(Line::new());
-    // Notes give way to what else must be said.
+    // The rest gives way to the account.
     let rows = account::natural_rows(snapshot, style);
     let least = top.len() + account::HEADING + rows.min(account::FEWEST_ROWS) + 1;
-    let parts = (1..=NOTE_LINES)
-        .rev()
-        .map(|note_lines| meaning(snapshot, note_lines, style))
-        .find(|parts| least + parts.concat().len() <= MOST_LINES)
-        .unwrap_or_else(|| meaning(snapshot, 1, style));
+    let [.., tightest] = FOLDS;
+    let fitting = |lines: usize| {
+        let mut folded = FOLDS.into_iter().map(|fold| meaning(snapshot, fold, style));
+        folded.find(|parts| least + parts.concat().len() <= lines)
+    };
+    let parts = fitting(LINES)
+        .or_else(|| fitting(MOST_LINES))
+        .unwrap_or_else(|| meaning(snapshot, tightest, style));
     let room = |bottom: &[Line]| LINES.saturating_sub(top.len() + bottom.len() + account::HEADING);
     // Blank lines between the parts only if no owner has to be folded for them.
     let airy = parts.iter().flat_map(|p| [&[Line::new()], &p[..]].concat()).collect::<Vec<_>>();
@@ -60,6 +105,9 @@ fn head(snapshot: &Snapshot, style: Style) -> Vec<Line> {
         memory = memory.with(Tone::Plain, format!("   peak {} (VmHWM)", size(m.hwm)));
     }
     lines.push(memory);
+    if let Some(verdict) = &snapshot.verdict {
+        lines.extend(verdict::lines(verdict, WIDTH, style));
+    }
     if let Some(partial) = &snapshot.partial {
         lines.push(Line::new());
         let reason = (Tone::Warn, partial.reason.clone());
@@ -101,7 +149,7 @@ fn about(snapshot: &Snapshot) -> String {
 }
 
 /// What the account means: the labelled sections below it, in parts that belong together.
-fn meaning(snapshot: &Snapshot, note_lines: usize, style: Style) -> Vec<Vec<Line>> {
+fn meaning(snapshot: &Snapshot, fold: Fold, style: Style) -> Vec<Vec<Line>> {
     let mut lines = Vec::new();
     let mut say = |label: &str, sentences: &[Sentence], most: usize| {
         lines.extend(section(label, Tone::Strong, sentences, most, style));
@@ -109,22 +157,44 @@ fn meaning(snapshot: &Snapshot, note_lines: usize, style: Style) -> Vec<Vec<Line
     // A partial snapshot knows of no heap, and says so above.
     if snapshot.partial.is_none() {
         say("Fragmentation", &findings::fragmentation(snapshot), 3);
-        if let Some(pymalloc) = &snapshot.pymalloc {
+        if let Some(pymalloc) = snapshot.pymalloc.as_ref().filter(|_| fold.free_space) {
             say("Free space", &[findings::free_space(pymalloc)], 3);
+        }
+        if fold.malloc {
+            say("malloc", findings::malloc(snapshot).as_slice(), 2);
         }
         say("Read in motion", findings::torn(snapshot).as_slice(), 2);
     }
-    say("Beside RSS", findings::beside(snapshot).as_slice(), 1);
-    say("Within RSS", findings::within(snapshot).as_slice(), 2);
-    say("Notes", &notes(snapshot, note_lines, style), note_lines);
-    let mut parts = vec![lines];
-    if snapshot.partial.is_none() {
-        let label = ["Would return", "(cumulative;", "no command in", "this version)"];
-        parts.push(labelled(&label, ladder::lines(snapshot)));
+    if fold.asides {
+        say("Beside RSS", findings::beside(snapshot).as_slice(), 1);
+        say("Within RSS", findings::within(snapshot).as_slice(), 2);
     }
-    parts.push(labelled(&["Next"], next(snapshot)));
+    say("Notes", &notes(snapshot, fold.notes, style), fold.notes);
+    let mut parts = vec![lines];
+    if let Some(run) = &snapshot.run {
+        parts.push(over_time(snapshot, run, fold, style));
+    }
+    if snapshot.partial.is_none() {
+        parts.push(labelled(&["Would return", "(cumulative)"], ladder::lines(snapshot)));
+    }
+    if let Some(verdict) = &snapshot.verdict {
+        let remedies = verdict::remedies(verdict, fold.remedies);
+        parts.push(section("Remedies", Tone::Strong, &remedies, 2 * fold.remedies + 1, style));
+    }
+    parts.push(labelled(&["Next"], next(snapshot, fold.next, style)));
     parts.retain(|p| !p.is_empty());
     parts
+}
+
+/// The run that the snapshot ends.
+fn over_time(snapshot: &Snapshot, run: &Run, fold: Fold, style: Style) -> Vec<Line> {
+    let mut lines = section("Run", Tone::Strong, &run::measures(snapshot, run), 5, style);
+    if fold.curves {
+        lines.extend(labelled(&["Over time"], run::curves(run, WIDTH - LABEL, style)));
+    }
+    let children = run::children(run, fold.children, WIDTH - LABEL, style);
+    lines.extend(section("Children", Tone::Strong, &children, fold.children, style));
+    lines
 }
 
 /// The snapshot's notes, no more than there are lines for.
@@ -155,22 +225,35 @@ fn notes(snapshot: &Snapshot, most: usize, style: Style) -> Vec<Sentence> {
     said
 }
 
-/// What to do next, with the commands that this version has.
-fn next(snapshot: &Snapshot) -> Vec<Line> {
+/// What to do next in no more than `most` lines, with the commands that this version has: first
+/// what would decide what the verdict cannot.
+fn next(snapshot: &Snapshot, most: usize, style: Style) -> Vec<Line> {
+    const WHY: usize = 18;
     let pid = snapshot.process.pid;
-    let step = |why: &str, command: String| {
-        Line::of(Tone::Quiet, pad(why, 17, false)).with(Tone::Plain, command)
+    let step = |why: &str, command: &str| {
+        Line::of(Tone::Quiet, pad(why, WHY, false)).with(Tone::Plain, command)
     };
-    vec![
-        step("keep this look", format!("pydefrag snapshot {pid} -o A.pdsnap")),
-        step("show it again", "pydefrag report A.pdsnap   (--json: every byte)".into()),
-        step("leak or not?", "keep B.pdsnap later: what grew, live or free?".into()),
-        step("other processes", "pydefrag ps".into()),
-    ]
+    let undecided = snapshot.verdict.as_ref().and_then(|v| v.undecided.as_ref());
+    let undecided = clean(undecided.map_or("", |u| u), style);
+    let wrapped = wrap(&undecided, WIDTH - LABEL - WHY, 3, style);
+    let head = ["not decided yet", "", ""];
+    let mut steps: Vec<_> = head.iter().zip(&wrapped).map(|(why, line)| step(why, line)).collect();
+    // Of a program that was run there is nothing left to look at.
+    if snapshot.run.is_none() {
+        steps.extend([
+            step("keep this look", &format!("pydefrag snapshot {pid} -o A.pdsnap")),
+            step("what grew later?", &format!("pydefrag diff A.pdsnap {pid}")),
+            step("over its life", "pydefrag run app.py"),
+            step("other processes", "pydefrag ps"),
+        ]);
+    }
+    // Half of a sentence decides nothing.
+    steps.truncate(if most < wrapped.len() { 0 } else { most });
+    steps
 }
 
 /// Sentences beside a label, wrapped, in at most `most` lines; nothing when there are none.
-fn section(
+pub(crate) fn section(
     label: &str,
     tone: Tone,
     sentences: &[Sentence],
@@ -195,7 +278,7 @@ fn section(
 }
 
 /// Lines beside a label that goes on in the lines below.
-fn labelled(label: &[&str], body: Vec<Line>) -> Vec<Line> {
+pub(crate) fn labelled(label: &[&str], body: Vec<Line>) -> Vec<Line> {
     body.into_iter()
         .enumerate()
         .map(|(i, line)| {

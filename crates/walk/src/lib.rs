@@ -9,7 +9,8 @@
 //! # Entry points
 //!
 //! [`Runtime::find`] tells whether and which Python is in an [`Image`]; [`snapshot`] makes the whole
-//! account; [`headers`] the quick look that reads pool headers only.
+//! account; [`headers`] the quick look that reads pool headers only, and [`light`] the one that samples a
+//! run.
 //!
 //! Data flows one way: `runtime` (which Python) → `obmalloc` (where its arenas are) → `pymalloc` (what
 //! is in them, `pool` by pool) and `regions` (who owns the rest) → `snapshot` (the account).
@@ -20,9 +21,11 @@ mod allocators;
 mod freerun;
 mod headers;
 mod libc;
+mod light;
 mod malloc;
 mod obmalloc;
 mod pool;
+mod private;
 mod pymalloc;
 mod recognise;
 mod regions;
@@ -30,9 +33,10 @@ mod runtime;
 mod snapshot;
 
 pub use headers::{HeaderTotals, headers};
+pub use light::{Light, light};
 pub use obmalloc::{State, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};
-pub use snapshot::{Looked, snapshot, snapshot_partial};
+pub use snapshot::{Looked, memory, snapshot, snapshot_partial};
 
 pub use pydefrag_image::Image;

@@ -15,18 +15,31 @@ const TRIED: [&str; 4] = ["2.31", "2.36", "2.41", "2.43"];
 /// The C library that is mapped, with its version if its text tells; and its mapping if it is glibc.
 pub(crate) fn find(image: &Image) -> (Option<Libc>, Option<Glibc<'_>>) {
     for m in image.mappings.iter().filter(|m| m.is_file()) {
-        let name = String::from_utf8_lossy(m.name_bytes()).into_owned();
-        let base = name.rsplit('/').next().unwrap_or_default();
-        if base.starts_with("ld-musl-") {
+        let base = basename(m);
+        if base.starts_with(b"ld-musl-") {
             return (Some(Libc { name: "musl".into(), version: None }), None);
         }
-        if base.starts_with("libc.so.6") || (base.starts_with("libc-2.") && base.contains(".so")) {
+        if is_glibc(base) {
             let version = Module::open(image.pid, m).ok().and_then(|m| version(&m));
             let libc = Libc { name: "glibc".into(), version: version.clone() };
             return (Some(libc), Some(Glibc { mapping: m, version }));
         }
     }
     (None, None)
+}
+
+/// glibc's first mapping.
+pub(crate) fn glibc(image: &Image) -> Option<&Mapping> {
+    image.mappings.iter().find(|m| m.is_file() && is_glibc(basename(m)))
+}
+
+fn basename(m: &Mapping) -> &[u8] {
+    m.name_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default()
+}
+
+fn is_glibc(base: &[u8]) -> bool {
+    let dot_so = || base.windows(3).any(|w| w == b".so");
+    base.starts_with(b"libc.so.6") || (base.starts_with(b"libc-2.") && dot_so())
 }
 
 /// The version, if it is none that was tried.

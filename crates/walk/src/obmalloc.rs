@@ -57,8 +57,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Finds the pymalloc states of all interpreters. A free-threaded build has none with arenas.
 pub fn states(image: &Image, runtime: &Runtime) -> Result<States, Refusal> {
+    states_within(image, runtime, PATIENCE)
+}
+
+/// The same, with no attempt that begins later than this.
+pub(crate) fn states_within(
+    image: &Image,
+    runtime: &Runtime,
+    patience: Duration,
+) -> Result<States, Refusal> {
     let mut why = String::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience;
     for attempt in 0..TRIES {
         if attempt > 0 && Instant::now() > until {
             break;

@@ -61,23 +61,25 @@ pub(crate) fn thread_stacks(image: &Image) -> Vec<Claim> {
     claims
 }
 
-/// Regions that are recognised at multiples of a large alignment within `start..end`.
-pub(crate) fn aligned(image: &Image, start: u64, end: u64, mimalloc: bool) -> Vec<Claim> {
+/// mimalloc's segments within `start..end`, each with what it is marked with.
+pub(crate) fn segments(image: &Image, start: u64, end: u64) -> Vec<(Claim, u64)> {
     let mut claims = Vec::new();
-    if mimalloc {
-        let mut at = start.next_multiple_of(mimalloc::SEGMENT);
-        while at < end {
-            let size = read_head(image, at, mimalloc::SEGMENT_HEAD)
-                .and_then(|bytes| mimalloc::segment(&bytes, at))
-                .map_or(0, |s| s.size);
-            if size > 0 {
-                let end = (at + size).min(end);
-                claims.push(Claim::new(at, end, OwnerKind::Mimalloc));
-            }
-            at += size.max(mimalloc::SEGMENT).next_multiple_of(mimalloc::SEGMENT);
+    let mut at = start.next_multiple_of(mimalloc::SEGMENT);
+    while at < end {
+        let segment = read_head(image, at, mimalloc::SEGMENT_HEAD)
+            .and_then(|bytes| mimalloc::segment(&bytes, at));
+        if let Some(s) = segment {
+            claims.push((Claim::new(at, (at + s.size).min(end), OwnerKind::Mimalloc), s.key));
         }
-        return claims;
+        let size = segment.map_or(0, |s| s.size);
+        at += size.max(mimalloc::SEGMENT).next_multiple_of(mimalloc::SEGMENT);
     }
+    claims
+}
+
+/// Heaps of malloc's thread arenas within `start..end`, by their marks alone.
+pub(crate) fn thread_heaps(image: &Image, start: u64, end: u64) -> Vec<Claim> {
+    let mut claims = Vec::new();
     let mut at = start.next_multiple_of(HEAP_MAX);
     while at < end {
         let heap = read_head(image, at, HEAP_INFO).and_then(|b| glibc::heap_info(&b, at));

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use pydefrag_heap::{Basis, Mmapped, Owner, OwnerKind};
 use pydefrag_image::{Image, Mapping, Module, OS_PAGE, Tally};
 
+use crate::private;
 use crate::recognise::{self, Claim, part};
 use crate::runtime::Runtime;
 
@@ -69,6 +70,7 @@ pub(crate) struct Walked {
 pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -> Regions {
     let preloaded = preloaded(image).filter(|_| !walked.malloc);
     let mut claims = walked.claims;
+    let mut private = Vec::new();
     if let Some(runtime) = runtime {
         // Heaps were validated; what a control block or an ELF file says may be anything.
         let heaps = Sorted::of(claims.clone());
@@ -79,7 +81,8 @@ pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -
         }
         let claims_before = Sorted::of(claims);
         let mimalloc = walked.mimalloc || preloaded == Some(OwnerKind::Mimalloc);
-        claims = recognised(image, runtime, &claims_before, mimalloc);
+        let (recognised, names) = recognised(image, runtime, &claims_before, mimalloc);
+        (claims, private) = (recognised, names);
         claims.extend(claims_before.0);
     }
     let claims = Sorted::of(claims);
@@ -112,7 +115,19 @@ pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -
         if is_walked(kind, part) {
             regions.walked.entry((kind, part)).or_default().add(&portion);
         } else if portion.tally.resident + portion.tally.swapped > 0 {
-            owners.push(portion.owner(kind.label().into(), kind, BASES[basis]));
+            let name = match kind {
+                OwnerKind::Private => private[part].clone(),
+                _ => kind.label().to_owned(),
+            };
+            owners.push(portion.owner(name, kind, BASES[basis]));
+        }
+    }
+    if let Some(runtime) = runtime.filter(|_| preloaded.is_none()) {
+        let nobodys = owners.iter_mut().filter(|o| o.kind == OwnerKind::OtherAnonymous);
+        for o in nobodys {
+            if let Some(name) = private::by_exclusion(image, runtime, o.resident) {
+                (o.name, o.kind) = (name, OwnerKind::Private);
+            }
         }
     }
     regions.owners = merge_by_name(owners.into_iter());
@@ -184,17 +199,23 @@ impl Sorted {
     }
 }
 
-/// Claims that headers in private anonymous memory make, outside the claims there are.
-fn recognised(image: &Image, runtime: &Runtime, before: &Sorted, mimalloc: bool) -> Vec<Claim> {
+/// Claims that headers in private anonymous memory make, outside the claims there are; and the names of
+/// the private allocators among them, by part.
+fn recognised(
+    image: &Image,
+    runtime: &Runtime,
+    before: &Sorted,
+    mimalloc: bool,
+) -> (Vec<Claim>, Vec<String>) {
     let frames = recognise::has_frame_chunks(runtime.version.minor);
+    let mut marks = Marks { image, runtime, mimalloc, known: HashMap::new(), names: Vec::new() };
     let mut claims = Vec::new();
     for m in image.mappings.iter().filter(|m| is_heap_like(m) && m.rss > 0) {
         let mut aligned = Vec::new();
         for (start, end) in before.gaps(m.start, m.end) {
-            aligned.extend(recognise::aligned(image, start, end, false));
-            if mimalloc {
-                aligned.extend(recognise::aligned(image, start, end, true));
-            }
+            aligned.extend(recognise::thread_heaps(image, start, end));
+            let segments = recognise::segments(image, start, end);
+            aligned.extend(segments.into_iter().filter_map(|(claim, key)| marks.owned(claim, key)));
         }
         claims.extend(&aligned);
         aligned.extend(before.within(m.start, m.end));
@@ -202,7 +223,40 @@ fn recognised(image: &Image, runtime: &Runtime, before: &Sorted, mimalloc: bool)
             claims.extend(recognise::chunks(image, start, end, frames));
         }
     }
-    claims
+    (claims, marks.names)
+}
+
+/// Whose mimalloc marks its segments with what.
+struct Marks<'a> {
+    image: &'a Image,
+    runtime: &'a Runtime,
+    /// mimalloc serves CPython or the process.
+    mimalloc: bool,
+    /// Index into `names`, or `None` for CPython's or the process's own.
+    known: HashMap<u64, Option<usize>>,
+    names: Vec<String>,
+}
+
+impl Marks<'_> {
+    /// The claim on a segment, with its owner; `None` where nothing confirms that it is one.
+    fn owned(&mut self, claim: Claim, key: u64) -> Option<Claim> {
+        if let std::collections::hash_map::Entry::Vacant(new) = self.known.entry(key) {
+            let of_interpreter =
+                self.mimalloc && private::is_of_interpreter(self.image, self.runtime, key);
+            let carrier = if of_interpreter { None } else { private::carrier_of(self.image, key) };
+            new.insert(carrier.map(|name| {
+                let known = self.names.iter().position(|n| *n == name);
+                known.unwrap_or_else(|| {
+                    self.names.push(name);
+                    self.names.len() - 1
+                })
+            }));
+        }
+        match self.known[&key] {
+            Some(part) => Some(Claim { kind: OwnerKind::Private, part, ..claim }),
+            None => self.mimalloc.then_some(claim),
+        }
+    }
 }
 
 /// Private anonymous memory that an allocator may have mapped.

@@ -7,7 +7,7 @@ use pydefrag_heap::{
     Account, Basis, Detail, Fragmentation, Ladder, Libc, Malloc, Memory, Owner, OwnerKind, Partial,
     Process, PythonInfo, SCHEMA, Snapshot, Torn,
 };
-use pydefrag_image::{Image, Mapping, ProcessFacts};
+use pydefrag_image::{Image, Mapping, PageRun, ProcessFacts};
 use pydefrag_layout::malloc::CHUNK_HEADER;
 
 use crate::allocators::{Served, served};
@@ -26,6 +26,34 @@ pub struct Looked {
     pub snapshot: Snapshot,
     /// The heap behind it.
     pub detail: Detail,
+    /// Its private anonymous pages, to be compared with those of the process that forked it.
+    pub pages: Vec<PageRun>,
+}
+
+impl Looked {
+    /// Bytes of pages that this process has for itself where `parent`, which forked it, has a page
+    /// too: inherited, and copied since because one of them wrote.
+    pub fn copied_from(&self, parent: &Looked) -> u64 {
+        copied(&self.pages, &parent.pages)
+    }
+}
+
+fn copied(ours: &[PageRun], theirs: &[PageRun]) -> u64 {
+    let mut theirs = theirs.iter().peekable();
+    let mut copied = 0;
+    for ours in ours.iter().filter(|r| !r.shared) {
+        while theirs.next_if(|r| r.end <= ours.start).is_some() {}
+        let overlapping = theirs.clone().take_while(|r| r.start < ours.end);
+        copied += overlapping.map(|r| r.end.min(ours.end) - r.start.max(ours.start)).sum::<u64>();
+    }
+    copied
+}
+
+/// Resident pages of private anonymous mappings.
+fn pages(image: &Image) -> Vec<PageRun> {
+    let stack = |m: &Mapping| m.name_bytes().starts_with(b"[stack");
+    let private = image.mappings.iter().filter(|m| m.is_private_anonymous() || stack(m));
+    private.flat_map(|m| image.residency.runs_in(m.start, m.end)).filter(|r| r.resident).collect()
 }
 
 /// Makes the account of a process whose memory may be read.
@@ -88,7 +116,7 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     }
     snapshot.pymalloc = pymalloc;
     snapshot.notes = notes;
-    Ok(Looked { snapshot, detail: walked.detail })
+    Ok(Looked { snapshot, detail: walked.detail, pages: pages(image) })
 }
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
@@ -99,7 +127,7 @@ pub fn snapshot_partial(facts: &ProcessFacts, image: &Image, why: Partial) -> Lo
     let mut snapshot = assemble(facts, image, regions.owners, difference);
     snapshot.process.libc = crate::libc::find(image).0;
     snapshot.partial = Some(why);
-    Looked { snapshot, detail: Detail::default() }
+    Looked { snapshot, detail: Detail::default(), pages: pages(image) }
 }
 
 fn assemble(
@@ -139,7 +167,8 @@ fn assemble(
     }
 }
 
-fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
+/// A process's memory as the kernel counts it.
+pub fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
     let sum = |of: fn(&Mapping) -> u64| mappings.iter().map(of).sum();
     Memory {
         rss: sum(|m| m.rss),
@@ -291,4 +320,27 @@ fn notes(
         note("hugetlb pages are in use; RSS does not contain them".into());
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_copied_since_a_fork_are_those_both_have_and_do_not_share() {
+        let runs = |pages: &[(u64, u64, bool)]| {
+            let run =
+                |&(start, end, shared)| PageRun { start, end, resident: true, huge: false, shared };
+            pages.iter().map(run).collect::<Vec<_>>()
+        };
+        let parent = runs(&[(0x1000, 0x5000, true), (0x8000, 0x9000, false)]);
+        let child = runs(&[
+            (0x1000, 0x2000, false),
+            (0x2000, 0x3000, true),
+            (0x4000, 0x7000, false),
+            (0x8000, 0xa000, false),
+        ]);
+        assert_eq!(copied(&child, &parent), 0x1000 + 0x1000 + 0x1000);
+        assert_eq!(copied(&child, &[]), 0);
+    }
 }

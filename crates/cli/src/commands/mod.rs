@@ -1,5 +1,8 @@
 //! The verbs, one file each.
 
+pub(crate) mod diff;
 pub(crate) mod ps;
 pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod snapshot;
+pub(crate) mod tree;

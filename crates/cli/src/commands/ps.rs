@@ -1,51 +1,32 @@
 //! `pydefrag ps`: every Python process that can be seen, as a tree, with a quick look at each.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::IsTerminal;
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pydefrag_image::{Image, Mapping, ProcessFacts, ProcessList, ReadError, diagnose};
 use pydefrag_report::ps::{self, PsRow};
 use pydefrag_walk::{Runtime, headers, states};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::args::Ps;
 use crate::look::{readable, short};
 use crate::output;
+use crate::progress::Progress;
 
 pub(crate) fn run(args: &Ps) -> anyhow::Result<()> {
     let all = ProcessList::all()?;
-    let (bar, start) = (progress(all.len()), Instant::now());
+    let mut progress = Progress::new("looking at processes", all.len() as u64);
     let mut looked = HashMap::new();
     for facts in &all {
         if let Some(row) = row(facts) {
             looked.insert(facts.pid, row);
         }
-        if bar.is_hidden() && start.elapsed() > WORTH_A_BAR && std::io::stderr().is_terminal() {
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-        bar.inc(1);
+        progress.step();
     }
-    bar.finish_and_clear();
+    progress.finish();
     let rows = tree(&all, looked);
     output::print(&match args.json {
         true => ps::render_json(&rows),
         false if rows.is_empty() => "no Python process can be seen\n".into(),
         false => ps::render(&rows, output::style()),
     })
-}
-
-/// Only what takes longer is worth a bar.
-const WORTH_A_BAR: Duration = Duration::from_secs(1);
-
-/// A bar that is not shown yet.
-fn progress(processes: usize) -> ProgressBar {
-    let target = ProgressDrawTarget::hidden();
-    let bar = ProgressBar::with_draw_target(Some(processes as u64), target);
-    if let Ok(style) = ProgressStyle::with_template("looking at processes {wide_bar} {pos}/{len}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// A process's row; `None` for what is no Python process.

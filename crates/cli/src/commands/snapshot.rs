@@ -13,6 +13,9 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
         let file = "pydefrag snapshot PID -o FILE.pdsnap   (or ./- for a file of that name)";
         return Err(hinted("a snapshot is not kept on stdout, where the report goes", file));
     }
+    if args.tree {
+        return super::tree::run(args.pid, args.json);
+    }
     let looked = look(args.pid)?;
     if let Some(path) = &args.output {
         output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;

@@ -1,4 +1,4 @@
-//! The light look at malloc: what is in its bins and tops, without following its chunks.
+//! What is in malloc's bins and tops, without following its chunks: what a light look knows.
 //!
 //! Owns a lower bound of the free bytes: fastbins, tcaches, and lists that a running program changes
 //! under our eyes are left out.
@@ -12,13 +12,16 @@ use super::reader::Pages;
 /// More chunks than this in one list are a loop, or take too long for a light look.
 const MOST_CHUNKS: usize = 1 << 18;
 
-/// Resident free bytes of all arenas.
-pub(crate) fn light(image: &Image, found: &Arenas) -> Result<u64, ReadError> {
+/// Resident free bytes of all arenas, in bins and tops.
+pub(crate) fn free_in_bins(image: &Image, found: &Arenas) -> Result<u64, ReadError> {
     let mut pages = Pages::new(image);
     let mut free = 0;
     for arena in &found.arenas {
         let Some(state) = state(image, arena.address, found.form) else { continue };
-        let resident = |at: u64, size: u64| image.residency.tally(at + 8, at + size).resident;
+        let resident = |at: u64, size: u64| {
+            // A torn size may be anything.
+            image.residency.tally(at.saturating_add(8), at.saturating_add(size)).resident
+        };
         let size_at = |pages: &mut Pages<'_>, at: u64| -> Result<Option<u64>, ReadError> {
             Ok(pages.word(at + 8)?.and_then(|size| chunk(0, size)).map(|c| c.size))
         };

@@ -1,0 +1,211 @@
+//! The verdict on one look alone: what is there now, without what came before.
+//!
+//! Owns the order fragmented, native, healthy, their sentences, and which second measurement would
+//! decide what one look cannot.
+
+use pydefrag_heap::{Snapshot, Verdict, VerdictKind};
+
+use crate::facts::{Heaps, mostly_in, outside, unwalked};
+use crate::remedies;
+use crate::thresholds::{FREE_SHARE, LARGE_LIVE, LEAST_BYTES, NATIVE_SHARE};
+use crate::words::{mib, number, percent, share};
+
+/// What would tell whether free space is used again.
+pub(crate) const USED_AGAIN: &str = "whether the space is used again: `pydefrag run`, or a later look and \
+                          `pydefrag diff`";
+/// What would tell whether live data grows.
+const GROWS: &str = "whether live data grows: a later look and `pydefrag diff`";
+
+/// Judges a whole snapshot.
+pub(crate) fn judge(snapshot: &Snapshot) -> Verdict {
+    let heaps = Heaps::of(snapshot);
+    if let Some(heaps) = heaps.filter(Heaps::fragmented) {
+        return Verdict {
+            kind: VerdictKind::Fragmented,
+            sentence: format!(
+                "Fragmented: {} of {} in its heaps are free but stay resident ({}){}.",
+                number(heaps.free),
+                mib(heaps.resident),
+                percent(heaps.free, heaps.resident),
+                mostly_in(snapshot)
+            ),
+            undecided: Some(USED_AGAIN.into()),
+            remedies: remedies::of_fragmentation(snapshot),
+        };
+    }
+    native(snapshot).unwrap_or_else(|| healthy(snapshot, heaps))
+}
+
+/// Most of RSS is outside the heaps, and enough of it.
+pub(crate) fn native(snapshot: &Snapshot) -> Option<Verdict> {
+    let rss = snapshot.memory.rss;
+    let (bytes, largest) = outside(snapshot);
+    if bytes < LEAST_BYTES || share(bytes, rss) <= NATIVE_SHARE {
+        return None;
+    }
+    let most = largest.filter(|o| o.resident > 0).map_or(String::new(), |o| {
+        format!("; the largest part is {} ({})", o.name, mib(o.resident))
+    });
+    let sentence = format!(
+        "Native: {} of {} RSS ({}) are in neither Python's heaps nor malloc's{most}.",
+        number(bytes),
+        mib(rss),
+        percent(bytes, rss)
+    );
+    Some(Verdict { kind: VerdictKind::Native, sentence, undecided: None, remedies: Vec::new() })
+}
+
+fn healthy(snapshot: &Snapshot, heaps: Option<Heaps>) -> Verdict {
+    let walked = heaps.unwrap_or_default();
+    let hidden = unwalked(snapshot).filter(|(bytes, _)| {
+        *bytes >= LEAST_BYTES && share(*bytes, walked.resident.saturating_add(*bytes)) >= FREE_SHARE
+    });
+    let (sentence, undecided) = match (hidden, heaps) {
+        (Some((bytes, owner)), _) => (
+            format!(
+                "Nothing found, but what is free in {} of {} is not known: this version does not \
+                 walk it.",
+                mib(bytes),
+                owner.name
+            ),
+            Some("what it keeps: RSS over time, by `pydefrag run` or `pydefrag diff`".to_owned()),
+        ),
+        (None, None) => {
+            ("Nothing found: no heap of this process could be walked.".to_owned(), None)
+        }
+        (None, Some(heaps)) => (
+            format!(
+                "Healthy: {} of {} in its heaps are free ({}).",
+                number(heaps.free),
+                mib(heaps.resident),
+                percent(heaps.free, heaps.resident)
+            ),
+            (heaps.live >= LARGE_LIVE).then(|| GROWS.to_owned()),
+        ),
+    };
+    Verdict { kind: VerdictKind::Healthy, sentence, undecided, remedies: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use pydefrag_heap::{Ladder, Malloc, MallocArena, OwnerKind, Partial};
+
+    use super::*;
+    use crate::samples::{heap, other, snapshot};
+    use crate::verdict;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn kinds_and_their_precedence() {
+        use VerdictKind::{Fragmented, Healthy, Native};
+        let python = |live, free| heap("pymalloc", live * MIB, free * MIB);
+        for (owners, kind) in [
+            (vec![python(5, 130)], Fragmented),
+            (vec![python(48, 16)], Fragmented),
+            (vec![python(49, 15)], Healthy),
+            (vec![python(49, 16)], Healthy),
+            // Little of much, and much of little.
+            (vec![python(900, 100)], Healthy),
+            (vec![python(1, 9)], Healthy),
+            // Both heaps together.
+            (vec![python(20, 10), heap("malloc main arena", 8 * MIB, 7 * MIB)], Fragmented),
+            // Fragmented and native.
+            (vec![python(5, 20), other(OwnerKind::SharedMemory, 400 * MIB)], Fragmented),
+            (vec![python(20, 1), other(OwnerKind::Private, 400 * MIB)], Native),
+            // An idle interpreter is mostly its files.
+            (vec![python(1, 0)], Healthy),
+            (vec![other(OwnerKind::Mimalloc, 400 * MIB)], Healthy),
+            (vec![], Healthy),
+        ] {
+            let s = snapshot(owners);
+            let v = verdict(&s).expect("a verdict");
+            assert_eq!(v.kind, kind, "{}", v.sentence);
+            assert!(
+                !matches!(v.kind, VerdictKind::Growing | VerdictKind::Retained),
+                "a lone look knows of no time"
+            );
+        }
+    }
+
+    #[test]
+    fn a_partial_look_is_not_judged() {
+        let mut s = snapshot(vec![heap("pymalloc", MIB, 100 * MIB)]);
+        s.partial = Some(Partial { reason: "denied".into(), hint: None });
+        assert_eq!(verdict(&s), None);
+    }
+
+    #[test]
+    fn sentences_have_the_number() {
+        let said = |owners| verdict(&snapshot(owners)).expect("a verdict").sentence;
+        assert_eq!(
+            said(vec![heap("pymalloc", 59 * MIB / 10, 129 * MIB + MIB / 5)]),
+            "Fragmented: 129.2 of 135.1 MiB in its heaps are free but stay resident (96%), all in \
+             pymalloc."
+        );
+        assert_eq!(
+            said(vec![
+                heap("pymalloc", 10 * MIB, 20 * MIB),
+                heap("malloc main arena", 0, 15 * MIB)
+            ]),
+            "Fragmented: 35.0 of 45.0 MiB in its heaps are free but stay resident (78%), most in \
+             pymalloc and malloc main arena."
+        );
+        assert_eq!(
+            said(vec![heap("pymalloc", 20 * MIB, 0), other(OwnerKind::SharedMemory, 70 * MIB)]),
+            "Native: 80.0 of 100.0 MiB RSS (80%) are in neither Python's heaps nor malloc's; the \
+             largest part is shared memory (70.0 MiB)."
+        );
+        assert_eq!(
+            said(vec![other(OwnerKind::Mimalloc, 70 * MIB)]),
+            "Nothing found, but what is free in 70.0 MiB of mimalloc is not known: this version \
+             does not walk it."
+        );
+    }
+
+    #[test]
+    fn what_one_look_cannot_tell_is_named() {
+        let undecided = |live, free| {
+            verdict(&snapshot(vec![heap("pymalloc", live * MIB, free * MIB)])).unwrap().undecided
+        };
+        assert_eq!(undecided(5, 100).as_deref(), Some(USED_AGAIN));
+        assert_eq!(undecided(64, 1).as_deref(), Some(GROWS));
+        assert_eq!(undecided(63, 1), None);
+    }
+
+    #[test]
+    fn remedies_are_ranked_and_promise_nothing_unmeasured() {
+        let mut main = heap("malloc main arena", MIB, 30 * MIB);
+        main.kind = OwnerKind::Malloc;
+        let mut s = snapshot(vec![heap("pymalloc", MIB, 40 * MIB), main]);
+        s.ladder = Ladder { trim: Some(25 * MIB), ideal: Some(60 * MIB), ..Default::default() };
+        let arena = |main, free| MallocArena {
+            main,
+            free: free * MIB,
+            largest_free: 3 * MIB,
+            ..Default::default()
+        };
+        let arenas = vec![arena(true, 20), arena(false, 15), arena(false, 15)];
+        s.malloc = Some(Malloc { arenas, ..Default::default() });
+        let named = |s: &Snapshot| {
+            let v = verdict(s).expect("a verdict");
+            v.remedies
+                .iter()
+                .map(|r| (r.name.clone(), r.bytes.map(|b| b / MIB)))
+                .collect::<Vec<_>>()
+        };
+        let name = |n: &str, b| (n.to_owned(), b);
+        assert_eq!(
+            named(&s),
+            [
+                name("rebuild pymalloc's survivors", Some(35)),
+                name("trim malloc", Some(25)),
+                name("fewer malloc arenas", None),
+                name("pin malloc's mmap threshold", None),
+            ]
+        );
+        s.ladder = Ladder { trim: Some(MIB), ..Default::default() };
+        s.malloc = None;
+        assert_eq!(named(&s), []);
+    }
+}

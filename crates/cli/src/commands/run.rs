@@ -1,0 +1,106 @@
+//! `pydefrag run`: a program as it would run without us, and its memory when it ends.
+//!
+//! Owns where the report goes and with which code pydefrag ends.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use pydefrag_heap::{Ended, pdsnap};
+use pydefrag_image::command_line;
+use pydefrag_report::{Style, json, text};
+
+use crate::args::{Args, Run};
+use crate::failure::{hinted, say, tell};
+use crate::output;
+use crate::run::guard::{Limits, Outcome};
+use crate::run::{Ending, end_alike, ending, follow, program};
+
+/// A limit was exceeded.
+const EXCEEDED: u8 = 3;
+
+pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
+    not_an_option(args)?;
+    let program = program(args.python.as_deref(), &args.words)?;
+    if let Some(path) = &args.output {
+        if path.as_os_str() == "-" {
+            let file = "pydefrag run -o FILE …   (or ./- for a file of that name)";
+            return Err(hinted("the report does not go to stdout, which is the program's", file));
+        }
+        output::check(path)?;
+    }
+    let followed = follow(&program, args.at_peak)?;
+    let ended = followed.ended;
+    let words: Vec<_> = program.argv.iter().map(|a| a.to_string_lossy()).collect();
+    let ending = ending(followed, command_line(words.iter().map(AsRef::as_ref)));
+    let reported = report(args, &ending);
+
+    let failed = ended != Ended::Code(0);
+    let limits = Limits { fragmentation: args.max_fragmentation, retained: args.max_retained };
+    Ok(match limits.check(ending.end.as_ref().map_err(String::as_str)) {
+        Outcome::Exceeded(sentences) => {
+            sentences.iter().for_each(|s| say(&format!("pydefrag: {s}")));
+            ExitCode::from(EXCEEDED)
+        }
+        Outcome::Undecided(sentence) => {
+            say(&format!("pydefrag: {sentence}"));
+            if failed { end_alike(ended) } else { ExitCode::FAILURE }
+        }
+        Outcome::Kept if !reported && !failed => ExitCode::FAILURE,
+        Outcome::Kept => end_alike(ended),
+    })
+}
+
+/// A mistyped option would otherwise be taken for a program.
+fn not_an_option(args: &Run) -> anyhow::Result<()> {
+    let first = &args.words[0];
+    let bytes = first.as_bytes();
+    let ours = bytes.starts_with(b"-") && bytes != b"-";
+    let known = bytes.starts_with(b"-m") || bytes.starts_with(b"-c") || Path::new(first).exists();
+    if !ours || known {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{} is no option of `pydefrag run`, and no file; to give Python options of its own, run it as a \
+         command: pydefrag run python3 {0} …",
+        first.to_string_lossy()
+    );
+    let mut all = Args::command();
+    all.build();
+    let run =
+        all.find_subcommand_mut("run").map(|run| run.error(ErrorKind::UnknownArgument, &sentence));
+    Err(run.map_or_else(|| anyhow::anyhow!(sentence), Into::into))
+}
+
+/// Reports to where it was asked for; false, and to stderr, if that fails.
+fn report(args: &Run, ending: &Ending) -> bool {
+    let snapshot = &ending.snapshot;
+    let render = |style: Style| match args.json {
+        true => json::render(snapshot),
+        false => text::render(snapshot, style),
+    };
+    let written = match &args.output {
+        None => None,
+        Some(path) if path.extension().is_some_and(|e| e == "pdsnap") => {
+            let encoded = pdsnap::encode(snapshot, &ending.detail).map_err(anyhow::Error::from);
+            output::print_stderr(&render(output::stderr_style()));
+            let written = encoded.and_then(|bytes| output::write_whole(path, &bytes));
+            if written.is_ok() {
+                say(&format!("kept in {}", path.display()));
+            }
+            return told(written);
+        }
+        Some(path) => Some(output::write_whole(path, render(output::file_style()).as_bytes())),
+    };
+    let done = written.is_some_and(told);
+    if !done {
+        output::print_stderr(&render(output::stderr_style()));
+    }
+    done || args.output.is_none()
+}
+
+fn told(result: anyhow::Result<()>) -> bool {
+    result.inspect_err(tell).is_ok()
+}

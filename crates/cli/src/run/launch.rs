@@ -1,0 +1,166 @@
+//! Starting the program, passing signals on to it, and ending as it did.
+//!
+//! Owns the program's process: nobody else waits for it or sends it signals. A signal that the kernel
+//! sends (a terminal's Ctrl-C) reaches the whole process group, so the program too; what another process
+//! sends to us alone is passed on.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use pydefrag_heap::Ended;
+
+use super::environment::Environment;
+use super::hook::Hook;
+use super::program::Program;
+use crate::failure::hinted;
+
+/// Signals that are read instead of being delivered: all that may be sent to us for the program's sake.
+const PASSED_ON: [Signal; 13] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTERM,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGURG,
+    Signal::SIGVTALRM,
+    Signal::SIGWINCH,
+    Signal::SIGIO,
+];
+
+/// Signals, from when they are caught until this is dropped.
+pub(crate) struct Signals {
+    before: SigSet,
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// To be called before any thread is started: threads inherit what is caught.
+    pub(crate) fn catch() -> anyhow::Result<Signals> {
+        let mut set: SigSet = PASSED_ON.into_iter().collect();
+        set.add(Signal::SIGCHLD);
+        let before = SigSet::thread_get_mask()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        set.thread_block()?;
+        Ok(Signals { before, fd })
+    }
+
+    /// Waits for the program and passes signals on to it until it has ended.
+    pub(crate) fn attend(&self, program: Pid) -> Ended {
+        loop {
+            // Whatever SIGCHLD stood for; several may have become one.
+            match waitpid(program, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(_, code)) => return Ended::Code(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ended::Signal(signal as i32),
+                // Ctrl-Z, or reading from the terminal in the background: its shell waits for us.
+                Ok(WaitStatus::Stopped(_, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU)) => {
+                    let _ = raise(Signal::SIGSTOP);
+                }
+                Ok(_) => {}
+                // A real-time signal, for which there is no name.
+                Err(Errno::EINVAL) => return Ended::Signal(0),
+                Err(Errno::EINTR) => continue,
+                Err(_) => return Ended::Code(1),
+            }
+            self.wait();
+            while let Ok(Some(info)) = self.fd.read_signal() {
+                let signal = Signal::try_from(info.ssi_signo as i32);
+                // 0 and less: sent by a process.
+                if let (Ok(signal), true) = (signal, info.ssi_code <= 0)
+                    && signal != Signal::SIGCHLD
+                {
+                    // It may have become another user's.
+                    let _ = kill(program, signal);
+                }
+            }
+        }
+    }
+
+    /// Until there is a signal to be read.
+    fn wait(&self) {
+        let mut fds = [nix::poll::PollFd::new(
+            std::os::fd::AsFd::as_fd(&self.fd),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // What ended the program has come to us too; it shall not end us before the report.
+        while let Ok(Some(_)) = self.fd.read_signal() {}
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// Starts the program with the signals that we were started with.
+pub(crate) fn launch(
+    program: &Program,
+    environment: &Environment,
+    hook: Option<&Hook>,
+    signals: &Signals,
+) -> anyhow::Result<Pid> {
+    let name = program.file.display();
+    let mut actions = PosixSpawnFileActions::init()?;
+    if let Some(hook) = hook {
+        // Not close-on-exec: a launcher passes it on. The hook then makes it so.
+        actions.add_dup2(hook.theirs.as_raw_fd(), hook.fd)?;
+    }
+    let mut attributes = PosixSpawnAttr::init()?;
+    attributes.set_flags(
+        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
+    )?;
+    attributes.set_sigmask(&signals.before)?;
+    // The one that Rust's runtime has changed.
+    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    let text = |s: &OsStr| CString::new(s.as_bytes());
+    let argv: Vec<CString> = program.argv.iter().map(|a| text(a)).collect::<Result<_, _>>()?;
+    posix_spawn(program.file.as_path(), &actions, &attributes, &argv, &environment.entries())
+        .map_err(|e| {
+            let why = match e {
+                Errno::ENOENT => {
+                    "it, or the interpreter that its first line names, is not there".into()
+                }
+                Errno::EACCES => "it may not be executed".into(),
+                Errno::ENOEXEC => "it is no program that this machine runs".into(),
+                Errno::E2BIG => "its arguments and environment are too long".into(),
+                e => std::io::Error::from(e).to_string(),
+            };
+            hinted(
+                format!("{name} could not be started: {why}"),
+                "pydefrag run --python PATH SCRIPT   (to name the interpreter that shall run it)",
+            )
+        })
+}
+
+/// Ends as the program did: with its code, or by its signal.
+pub(crate) fn end_alike(ended: Ended) -> ExitCode {
+    let signal = match ended {
+        Ended::Code(code) => return ExitCode::from(code as u8),
+        Ended::Signal(number) => number,
+    };
+    // Its core, if it left one, is what is wanted; not ours.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    if let Ok(signal) = Signal::try_from(signal) {
+        let mut open = SigSet::empty();
+        open.add(signal);
+        let _ = open.thread_unblock();
+        // The first of two may only take Rust's own handler away (SIGSEGV, SIGBUS).
+        let _ = raise(signal).and_then(|()| raise(signal));
+    }
+    // Ignored: SIGPIPE by Rust's runtime, others by whoever started us.
+    ExitCode::from(128u8.wrapping_add(signal as u8))
+}

@@ -1,0 +1,77 @@
+//! The samples of a run, thinned out where there are many.
+//!
+//! Invariant: the peak, the trough after it, the first and the last sample are always there.
+
+use pydefrag_heap::Sample;
+
+const MOST: usize = 2000;
+
+/// Samples in order of time.
+#[derive(Default)]
+pub(crate) struct Series {
+    samples: Vec<Sample>,
+}
+
+impl Series {
+    pub(crate) fn push(&mut self, sample: Sample) {
+        self.samples.push(sample);
+        if self.samples.len() > MOST {
+            self.thin();
+        }
+    }
+
+    /// Another process is followed from now on.
+    pub(crate) fn clear(&mut self) {
+        self.samples.clear();
+    }
+
+    pub(crate) fn highest(&self) -> u64 {
+        self.samples.iter().map(|s| s.rss).max().unwrap_or(0)
+    }
+
+    pub(crate) fn into_samples(self) -> Vec<Sample> {
+        self.samples
+    }
+
+    /// Drops every other sample.
+    fn thin(&mut self) {
+        let mut peak = 0;
+        for (i, s) in self.samples.iter().enumerate() {
+            if s.rss > self.samples[peak].rss {
+                peak = i;
+            }
+        }
+        let trough = (peak..self.samples.len()).min_by_key(|i| self.samples[*i].in_use());
+        let last = self.samples.len() - 1;
+        let mut i = 0;
+        self.samples.retain(|_| {
+            let kept = i % 2 == 0 || i == peak || Some(i) == trough || i == last;
+            i += 1;
+            kept
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_what_is_measured() {
+        let mut series = Series::default();
+        for i in 0..20_000u64 {
+            let (rss, free) = match i {
+                1001 => (900, 0),
+                15_003 => (500, 450),
+                _ => (100 + i % 300, 1),
+            };
+            series.push(Sample { at: i as f64, rss, free });
+        }
+        assert_eq!(series.highest(), 900);
+        let samples = series.into_samples();
+        assert!(samples.len() <= MOST && samples.windows(2).all(|w| w[0].at < w[1].at));
+        let (peak, trough, ..) = pydefrag_heap::measures(&samples).unwrap();
+        assert_eq!((peak.at, trough.at), (1001.0, 15_003.0));
+        assert_eq!((samples[0].at, samples[samples.len() - 1].at), (0.0, 19_999.0));
+    }
+}
