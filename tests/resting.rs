@@ -2,7 +2,7 @@
 
 use pydefrag_harness::{Interpreters, Target, smaps};
 
-use crate::support::{run, snapshot};
+use crate::support::{run, snapshot, without_pss};
 
 /// What the kernel does to everybody at times: drop file pages, collapse pages to huge ones.
 fn disturbances() -> Vec<String> {
@@ -44,8 +44,7 @@ fn looked_at_ten_times(target: &Target, what: &str) {
     assert!(run(&["ps"]).status.success());
     let last = snapshot(target.pid());
     assert_eq!(look(), before, "{what}");
-    // And what does not change is told the same each time. PSS is not among it: it depends on who
-    // else maps the same libraries.
+    // And what does not change is told the same each time.
     let [first, last] = [first, last].map(without_pss);
     for part in
         ["/owners", "/pymalloc", "/malloc", "/fragmentation", "/ladder", "/torn", "/memory/rss"]
@@ -53,13 +52,6 @@ fn looked_at_ten_times(target: &Target, what: &str) {
         let (first, last) = (first.pointer(part), last.pointer(part));
         assert!(first.is_some() && first == last, "{what}: {part}");
     }
-}
-
-fn without_pss(mut snapshot: serde_json::Value) -> serde_json::Value {
-    for owner in snapshot["owners"].as_array_mut().expect("owners") {
-        owner.as_object_mut().expect("an owner").remove("pss").expect("its share");
-    }
-    snapshot
 }
 
 /// Pages that a worker shares with its master by copy-on-write stay shared.

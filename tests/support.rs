@@ -37,6 +37,14 @@ pub(crate) fn snapshot_at_rest(target: &Target) -> Value {
     snapshot(target.pid())
 }
 
+/// A snapshot without its owners' shares of PSS, which depend on who else maps the same libraries.
+pub(crate) fn without_pss(mut snapshot: Value) -> Value {
+    for owner in snapshot["owners"].as_array_mut().expect("owners") {
+        owner.as_object_mut().expect("an owner").remove("pss").expect("its share");
+    }
+    snapshot
+}
+
 /// Both streams as text.
 pub(crate) fn text(out: &Output) -> (String, String) {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
