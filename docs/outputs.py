@@ -10,6 +10,8 @@ people's processes stay out of the documents. Pieces for COMMAND:
     tree EXAMPLE…      the same, but of it and all its descendants
     look-json KEY …    as look, but only that key of --json, in one line each
     three              `pydefrag ps` beside three examples
+    … | only PART…     of a report only: `head` (RSS and verdict), `bar`, `table`, `table:NAME,NAME…` (these rows
+                       and the sum), or any paragraph by the word that it begins with; in the report's order
     start N PROGRAM…   starts a program with --hold: its stdin is descriptor N, its pid $pid
     $TMP               a folder for this command alone
 
@@ -68,9 +70,33 @@ three() {
 }
 """
 
+ONLY = r"""#!/usr/bin/env python3
+import re
+import sys
+
+wanted = sys.argv[1:]
+head, bar, table, rest = sys.stdin.read().split("\n\n", 3)
+said = []
+if "head" in wanted:
+    said.append(re.search(r"^RSS.*", head, re.M | re.S).group())
+if "bar" in wanted:
+    said.append(bar)
+for part in wanted:
+    if part == "table":
+        said.append(table)
+    elif part.startswith("table:"):
+        rows = table.split("\n")
+        start = next(i for i, row in enumerate(rows) if row.startswith("MiB")) + 1
+        names = (*part[len("table:"):].split(","), "total")
+        said.append("\n".join(rows[:start] + [row for row in rows[start:] if row.startswith(names)]))
+paragraphs = re.findall(r"^\S.*\n(?: .*\n)*", rest, re.M)
+said.append("".join(p for p in paragraphs if p.startswith(tuple(w + " " for w in wanted))).rstrip("\n"))
+print("\n\n".join(one for one in said if one))
+"""
+
 
 def interpreters(folder):
-    """Puts python3 and python3.8 into the folder."""
+    """Puts python3, python3.8, pydefrag and only into the folder."""
     listed = subprocess.run(
         ["cargo", "xtask", "interpreters", "--list"], cwd=TOP, stdout=subprocess.PIPE, check=True
     )
@@ -80,6 +106,8 @@ def interpreters(folder):
             sys.exit("CPython %s was not found: cargo xtask interpreters" % minor)
         (folder / name).symlink_to(found[minor])
     (folder / "pydefrag").symlink_to(TOP / "target/release/pydefrag")
+    (folder / "only").write_text(ONLY)
+    (folder / "only").chmod(0o755)
 
 
 def run(command, folder):
