@@ -58,7 +58,7 @@ fn grown(change: &Value) -> i64 {
 #[test]
 fn a_leak_grows() {
     let (all, folder) = (Interpreters::load(), TempDir::new().unwrap());
-    for interpreter in few(&all) {
+    for interpreter in few(all) {
         let mut target = target(interpreter);
         let a = keep(&target, folder.path(), "a.pdsnap");
         target.ask("eval globals().update(leak=[b'%09d'%i+b'x'*90 for i in range(400000)])");
@@ -75,7 +75,7 @@ fn a_leak_grows() {
 #[test]
 fn scattered_survivors_fragment() {
     let (all, folder) = (Interpreters::load(), TempDir::new().unwrap());
-    for interpreter in few(&all) {
+    for interpreter in few(all) {
         let mut target = target(interpreter);
         let a = keep(&target, folder.path(), "a.pdsnap");
         target.ask("eval globals().update(many=[b'%09d'%i+b'x'*90 for i in range(400000)])");
@@ -96,7 +96,7 @@ fn scattered_survivors_fragment() {
 #[test]
 fn a_program_at_rest_has_not_changed() {
     let (all, folder) = (Interpreters::load(), TempDir::new().unwrap());
-    for interpreter in few(&all) {
+    for interpreter in few(all) {
         let target = target(interpreter);
         let a = keep(&target, folder.path(), "a.pdsnap");
         let b = keep(&target, folder.path(), "b.pdsnap");

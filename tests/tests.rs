@@ -15,3 +15,4 @@ mod resting;
 mod run;
 mod support;
 mod trees;
+mod verdicts;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 /// The program's first seconds, which are worth more.
-const BEGINNING: Duration = Duration::from_secs(10);
+pub(crate) const BEGINNING: Duration = Duration::from_secs(10);
 /// Looks are at least this far apart.
 const APART: Duration = Duration::from_millis(10);
 /// What is there from the start: enough for a first look at a small program.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pydefrag_heap::Child;
 use pydefrag_image::{Glance, ProcessFacts, children_of, descriptor_of};
 
-use super::budget::processor_time;
+use super::budget::{BEGINNING, processor_time};
 use super::watched::Watched;
 
 const MOST: usize = 256;
@@ -23,7 +23,6 @@ const MOST_COUNTED: usize = 1 << 16;
 const ROUND: Duration = Duration::from_millis(100);
 /// A round takes at most one part in so many of a core, in the beginning and later.
 const SHARE: (f64, f64) = (50.0, 200.0);
-const BEGINNING: Duration = Duration::from_secs(10);
 
 /// A process is the same if it was started at the same time.
 type Key = (i32, u64);

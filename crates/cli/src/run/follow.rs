@@ -13,7 +13,7 @@ use pydefrag_heap::{Child, Ended, Sample};
 use pydefrag_image::Glance;
 use pydefrag_walk::Looked;
 
-use super::budget::Budget;
+use super::budget::{BEGINNING, Budget};
 use super::environment::Environment;
 use super::family::Family;
 use super::hook::{Hook, Said, listen, reply};
@@ -23,8 +23,8 @@ use super::series::Series;
 use super::watched::{Seen, Watched};
 use crate::look::look;
 
-/// How often RSS is read.
-const TICK: Duration = Duration::from_millis(10);
+/// How often RSS is read: in the beginning, and later.
+const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(20));
 /// How long the program may be made to wait at its end; it goes on by itself a little later.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// For looks at children that were not looked at before, when the main process ends.
@@ -131,6 +131,8 @@ struct Following {
     /// Whether accounts are taken at new peaks, and the last such.
     at_peak: bool,
     peak: Option<(Looked, f64)>,
+    /// RSS when such an account was last tried.
+    peak_tried: u64,
     /// Whose turn it is to be looked at: the main process's and its children's alternate.
     childrens_turn: bool,
 }
@@ -150,13 +152,15 @@ impl Following {
             at_end: None,
             at_peak,
             peak: None,
+            peak_tried: 0,
             childrens_turn: false,
         }
     }
 
     fn until_end(&mut self, events: &Receiver<Event>, ours: Option<&Arc<OwnedFd>>) -> Ended {
         loop {
-            match events.recv_timeout(TICK) {
+            let tick = if self.start.elapsed() < BEGINNING { TICK.0 } else { TICK.1 };
+            match events.recv_timeout(tick) {
                 Ok(Event::Ended(ended)) => return ended,
                 Ok(Event::Said(Said::Hello(pid))) => self.hello(pid),
                 Ok(Event::Said(Said::End(name))) => {
@@ -175,6 +179,8 @@ impl Following {
     fn hello(&mut self, pid: i32) {
         self.hello = true;
         self.follow(pid);
+        // Whatever it was taken for before, there is a Python in it now.
+        self.main = Watched::new(pid);
     }
 
     /// From now on `pid` is the main process.
@@ -184,6 +190,7 @@ impl Following {
             self.series.clear();
             self.last = None;
             self.peak = None;
+            self.peak_tried = 0;
             self.free_known = false;
         }
     }
@@ -248,14 +255,17 @@ impl Following {
     }
 
     fn account_of_peak(&mut self, rss: u64) {
-        let before = self.peak.as_ref().map(|(looked, _)| looked.snapshot.memory.rss);
-        let step = before.map_or(0, |b| b + (b / 10).max(PEAK_STEP));
+        let step = (self.peak_tried / 10).max(PEAK_STEP);
         // Before the first sample nothing is known to be Python.
-        if rss > step
-            && self.last.as_ref().is_some_and(|s| s.python && s.free.is_some())
-            && let Ok(looked) = look(self.main.pid)
+        let understood = self.last.as_ref().is_some_and(|s| s.python && s.free.is_some());
+        if !understood || rss <= self.peak_tried + step {
+            return;
+        }
+        self.peak_tried = rss;
+        if let Ok(looked) = look(self.main.pid)
             && looked.snapshot.partial.is_none()
         {
+            self.peak_tried = rss.max(looked.snapshot.memory.rss);
             self.peak = Some((looked, self.start.elapsed().as_secs_f64()));
         }
     }
