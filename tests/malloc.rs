@@ -90,7 +90,8 @@ fn accounts_balance(s: &Value, what: &str) {
     let owners = s["owners"].as_array().expect("owners");
     let owned: u64 = owners.iter().map(|o| number(&o["resident"])).sum();
     let rss = number(&s["memory"]["rss"]);
-    assert_eq!(owned + number(&s["unattributed"]), rss, "{what}: {owners:#?}");
+    assert_eq!(owned, rss, "{what}: {owners:#?}");
+    assert_eq!(number(&s["unattributed"]), 0, "{what}");
     assert_eq!(number(&s["residency_difference"]), 0, "{what}");
     for o in owners.iter().filter(|o| o.get("live").is_some()) {
         let terms = TERMS.iter().map(|t| number(&o[*t])).sum::<u64>();

@@ -239,7 +239,10 @@ fn malloc_owners(walked: &MallocWalk, regions: &Regions) -> Vec<Owner> {
     .into_iter()
     .filter(|(_, _, account)| account.total() + account.live_not_resident > 0)
     .map(|(name, part, account)| {
-        walked_owner(name.into(), OwnerKind::Malloc, part, account, account.total(), regions)
+        // By the division of mappings, which knows nothing of chunks.
+        let resident = regions.walked.get(&(OwnerKind::Malloc, part));
+        let resident = resident.map_or(0, |p| p.tally.resident);
+        walked_owner(name.into(), OwnerKind::Malloc, part, account, resident, regions)
     })
     .collect()
 }

@@ -208,7 +208,9 @@ impl<'a> Sums<'a> {
     }
 
     fn top(&mut self, at: u64, size: u64) {
-        let (resident, exclusive) = self.cursor.resident(at + 8, (at + size).min(self.current.end));
+        // Behind the main arena's is nothing of malloc's; behind another, at most what is lost.
+        let upto = if self.main { (at + size).min(self.current.end) } else { self.next(at + size) };
+        let (resident, exclusive) = self.cursor.resident(at + 8, upto);
         self.exclusive += exclusive;
         self.account.top += resident;
         self.counts.free += size;
