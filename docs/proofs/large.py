@@ -2,7 +2,7 @@
 
 from look import heading, look
 
-SMALL, LARGE = 1000, 100000
+SMALL, LARGE = 5000, 100000
 
 heading("malloc")
 look("at start")
@@ -10,7 +10,7 @@ large, small = [], []
 for _ in range(1000):
     large.append(b"x" * LARGE)
     small.append(b"x" * SMALL)
-look("1,000 of 100,000 B and of 1,000 B")
+look("1,000 of 100,000 B and of 5,000 B")
 del large
 look("the large ones freed")
 del small

@@ -2,7 +2,7 @@
 
 from look import heading, look
 
-SMALL, LARGE = 1000, 1000000
+SMALL, LARGE = 50000, 1000000
 
 
 def arrays(between):
@@ -16,10 +16,10 @@ def arrays(between):
 heading("malloc")
 small = []
 large = arrays(small)
-look("100 arrays of 1 MB, 1,000 B between")
+look("100 arrays of 1 MB, 50 kB between")
 del large
 look("the arrays freed")
 large = arrays(small)
-look("100 more, 1,000 B between")
+look("100 more, 50 kB between")
 del large
 look("the arrays freed")
