@@ -152,6 +152,7 @@ fn pages_shared_with_a_parent_are_told_and_not_credited() {
         heap(&shared)["copy_on_write_shared"].as_u64().unwrap(),
     );
     assert!(cow * 2 > resident, "{cow} of {resident} are shared");
+    // Looking has copied nothing. (Shares of files move with whoever else maps them.)
     let again = without_pss(snapshot_at_rest(&target));
     assert_eq!((&again["owners"], &again["ladder"]), (&shared["owners"], &shared["ladder"]));
     let purge = |s: &Value| s["ladder"]["purge"].as_u64().unwrap();

@@ -1,6 +1,8 @@
 """look("when"): prints what pydefrag sees of this process now, in one line; MiB.
 
-The line is made by a process of its own (look.py PID WHEN), so that the one that is looked at changes as
+heading() prints the columns before, and says whose they are: pymalloc's, or malloc's.
+
+The line is made by a process of its own (look.py PID WHOSE WHEN), so that the one that is looked at changes as
 little as possible: it waits meanwhile.
 """
 
@@ -11,29 +13,71 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYDEFRAG = os.environ.get("PYDEFRAG", os.path.join(HERE, "../../target/release/pydefrag"))
-ROW = "{:<34}" + "{:>8}" * 6
-TERMS = ("resident", "live", "free_spans", "holes", "pinned_free")
+
+
+def row(when, cells):
+    print(("{:<34}" + "{:>8}" * len(cells)).format(when, *cells))
+
+
+def term(kind, *terms):
+    """The sum of terms over the owners of a kind."""
+    return lambda s: sum(o[t] for o in s["owners"] if o["kind"] == kind for t in terms)
+
+
+def owner(name):
+    return lambda s: sum(o["resident"] for o in s["owners"] if o["name"] == name)
+
+
+def rss(snapshot):
+    return snapshot["memory"]["rss"]
+
+
+COLUMNS = {
+    "pymalloc": [
+        ("RSS", "", rss),
+        ("py-", "malloc", term("pymalloc", "resident")),
+        ("live", "", term("pymalloc", "live")),
+        ("free", "pools", term("pymalloc", "free_spans")),
+        ("holes", "", term("pymalloc", "holes")),
+        ("pinned", "free", term("pymalloc", "pinned_free")),
+    ],
+    "malloc": [
+        ("RSS", "", rss),
+        ("main", "arena", owner("malloc main arena")),
+        ("thread", "arenas", owner("malloc thread arenas")),
+        ("mmapped", "chunks", owner("malloc mmapped chunks")),
+        ("malloc:", "live", term("malloc", "live")),
+        ("holes,", "pinned", term("malloc", "holes", "pinned_free")),
+        ("top,", "cached", term("malloc", "top", "cached")),
+        ("ladder:", "trim", lambda s: s["ladder"]["trim"]),
+    ],
+}
+
+
+def heading(whose="pymalloc", stated=True):
+    """With `stated` false the columns are known already: a process started by one that printed them."""
+    global columns_of
+    columns_of = whose
+    if stated:
+        row("", [top for top, _, _ in COLUMNS[whose]])
+        row("MiB", [bottom for _, bottom, _ in COLUMNS[whose]])
+
+
+columns_of = "pymalloc"
 
 
 def look(when):
     sys.stdout.flush()
-    subprocess.run([sys.executable, __file__, str(os.getpid()), when], check=True)
+    subprocess.run([sys.executable, __file__, str(os.getpid()), columns_of, when], check=True)
 
 
-def heading():
-    print(ROW.format("", "RSS", "py-", "live", "free", "holes", "pinned"))
-    print(ROW.format("MiB", "", "malloc", "", "pools", "", "free"))
-
-
-def main(pid, when):
+def main(pid, whose, when):
     command = [PYDEFRAG, "snapshot", pid, "--json"]
     snapshot = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    heaps = [owner for owner in snapshot["owners"] if owner["kind"] == "pymalloc"]
-    if not heaps:
-        sys.exit("pymalloc was not walked: " + str(snapshot["partial"]))
-    sizes = [snapshot["memory"]["rss"]] + [sum(heap[term] for heap in heaps) for term in TERMS]
-    print(ROW.format(when, *("%.1f" % (size / 2 ** 20) for size in sizes)))
+    if not any(owner["kind"] == whose and "live" in owner for owner in snapshot["owners"]):
+        sys.exit("%s was not walked: %s" % (whose, snapshot["partial"] or snapshot["notes"]))
+    row(when, ["%.1f" % (of(snapshot) / 2 ** 20) for _, _, of in COLUMNS[whose]])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

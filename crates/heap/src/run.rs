@@ -39,7 +39,8 @@ pub struct Run {
     pub seconds: f64,
     /// How it ended.
     pub ended: Ended,
-    /// The sample with most resident bytes: a lower bound of the peak, which `memory.hwm` tells.
+    /// The sample with most resident bytes (of those within 1% of the most, the one with most in use): a
+    /// lower bound of the peak, which `memory.hwm` tells.
     pub peak: Sample,
     /// The sample with the fewest bytes in use after `peak`.
     pub trough: Sample,
@@ -84,14 +85,17 @@ pub struct Child {
     pub running: bool,
 }
 
+/// Samples whose RSS differs by less than this share are equally high: of these the one with most in
+/// use is the peak. On a plateau a few pages more would else decide.
+const SAME_HEIGHT: f64 = 0.01;
+
 /// Peak, trough, ratio and waste of samples in order of time; `None` without any.
 pub fn measures(samples: &[Sample]) -> Option<(Sample, Sample, f64, f64)> {
-    let (mut at, mut peak) = (0, *samples.first()?);
-    for (i, s) in samples.iter().enumerate() {
-        if s.rss > peak.rss {
-            (at, peak) = (i, *s);
-        }
-    }
+    let highest = samples.iter().map(|s| s.rss).max()?;
+    let high = |s: &Sample| s.rss as f64 >= highest as f64 * (1.0 - SAME_HEIGHT);
+    let plateau = samples.iter().enumerate().filter(|(_, s)| high(s));
+    // The first of equals.
+    let (at, &peak) = plateau.rev().max_by_key(|(_, s)| s.in_use())?;
     let trough = *samples[at..].iter().min_by_key(|s| s.in_use()).unwrap_or(&peak);
     let share = |a: u64, b: u64| if b == 0 { 1.0 } else { a as f64 / b as f64 };
     let used = share(trough.in_use(), peak.in_use());
@@ -119,6 +123,8 @@ mod tests {
         assert_eq!((peak.at, trough.at), (1.0, 2.0));
         assert!((ratio - 1.0 / (20.0 / 80.0)).abs() < 1e-9);
         assert!((waste - (10.0 + 50.0 + 70.0) / 1e9).abs() < 1e-15);
+        let plateau = [sample(0.0, 1000, 5), sample(1.0, 1000, 5), sample(2.0, 1004, 900)];
+        assert_eq!(measures(&plateau).unwrap().0.at, 0.0);
         assert_eq!(measures(&[]), None);
         assert_eq!(measures(&[sample(0.0, 0, 0)]).unwrap().2, 1.0);
     }
