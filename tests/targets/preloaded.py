@@ -1,10 +1,12 @@
 """preloaded.py [N]: a master that fills its heap with N objects, drops half, and can fork workers.
 
-    fork    forks a worker that shares all it has with the master and sleeps until the master ends
+    fork    forks a worker that shares all it has with the master and sleeps until the master ends;
+            answers when it sleeps, and copies no more pages
 """
 
 import os
 import sys
+import time
 
 import serve
 
@@ -16,12 +18,22 @@ del objects[::2]
 asleep, awake = os.pipe()
 
 
+def sleeps(worker):
+    """Whether it has closed its descriptors and waits for its last read."""
+    with open("/proc/%d/stat" % worker) as stat:
+        asleep_now = stat.read().rpartition(") ")[2].startswith("S")
+    return asleep_now and not os.path.exists("/proc/%d/fd/%d" % (worker, awake))
+
+
 def fork():
-    if os.fork() == 0:
+    worker = os.fork()
+    if worker == 0:
         for fd in (0, 1, 2, awake):
             os.close(fd)
         os.read(asleep, 1)
         os._exit(0)
+    while not sleeps(worker):
+        time.sleep(0.01)
 
 
 serve.serve({"fork": fork})
