@@ -3,11 +3,13 @@
 //! `tests/bad_input/seeds.rs` runs the same functions on the seeds in every `cargo test`.
 
 mod layouts;
+mod malloc;
 mod maps;
 mod pdsnap;
 mod walk;
 
 pub use layouts::layouts;
+pub use malloc::malloc;
 pub use maps::maps;
 pub use pdsnap::pdsnap;
 pub use walk::walk;

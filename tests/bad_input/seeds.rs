@@ -5,6 +5,9 @@
 #[path = "../../fuzz/src/layouts.rs"]
 mod layouts;
 #[allow(unreachable_pub)]
+#[path = "../../fuzz/src/malloc.rs"]
+mod malloc;
+#[allow(unreachable_pub)]
 #[path = "../../fuzz/src/maps.rs"]
 mod maps;
 #[allow(unreachable_pub)]
@@ -34,4 +37,5 @@ fn the_seeds_of_every_fuzz_target_pass() {
     replay("pdsnap", pdsnap::pdsnap);
     replay("layouts", layouts::layouts);
     replay("walk", walk::walk);
+    replay("malloc", malloc::malloc);
 }

@@ -15,7 +15,7 @@ pub const LARGE_LIVE: u64 = 64 << 20;
 /// Growth, of what was in use before, that is worth a suspicion.
 pub const GROWTH_SHARE: f64 = 0.25;
 /// The points of a run's time between which what is in use must have risen for good.
-pub const CHECKPOINTS: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
+pub const CHECKPOINTS: [f64; 4] = [0.25, 0.5, 0.75, 0.95];
 /// Of the rise that its time would give it, what each stretch between two points must have.
 pub const STRETCH_SHARE: f64 = 0.25;
 /// The same for the last stretch: the rise goes on to the end.

@@ -34,6 +34,7 @@ mod snapshot;
 
 pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
+pub use malloc::malloc_at;
 pub use obmalloc::{State, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};

@@ -72,3 +72,18 @@ pub(crate) fn walk(image: &Image, found: &Arenas) -> Result<MallocWalk, ReadErro
     }
     Ok(MallocWalk { arenas })
 }
+
+/// The arenas whose main one is at a known address, each with its account: for fuzzing, as nothing but a
+/// C library's data tells where that is.
+pub fn malloc_at(
+    image: &Image,
+    main: u64,
+    safe_linking: bool,
+) -> Result<Vec<(MallocArena, Account)>, ReadError> {
+    let forms = pydefrag_layout::malloc::FORMS;
+    let of = |form| arenas::of_ring(image, main, form, safe_linking);
+    let Some(found) = forms.into_iter().find_map(of) else { return Ok(Vec::new()) };
+    free_in_bins(image, &found)?;
+    let walked = walk(image, &found)?;
+    Ok(walked.arenas.into_iter().map(|a| (a.counts, a.account)).collect())
+}

@@ -161,7 +161,10 @@ impl Following {
         loop {
             let tick = if self.start.elapsed() < BEGINNING { TICK.0 } else { TICK.1 };
             match events.recv_timeout(tick) {
-                Ok(Event::Ended(ended)) => return ended,
+                Ok(Event::Ended(ended)) => {
+                    self.late_hello(events);
+                    return ended;
+                }
                 Ok(Event::Said(Said::Hello(pid))) => self.hello(pid),
                 Ok(Event::Said(Said::End(name))) => {
                     self.end();
@@ -172,6 +175,17 @@ impl Following {
                 Err(RecvTimeoutError::Timeout) => self.tick(Instant::now()),
                 // The thread that attends to the end never goes without telling it.
                 Err(RecvTimeoutError::Disconnected) => return Ended::Code(1),
+            }
+        }
+    }
+
+    /// What a program said just before its end may be told after it.
+    fn late_hello(&mut self, events: &Receiver<Event>) {
+        while !self.hello
+            && let Ok(event) = events.recv_timeout(2 * TICK)
+        {
+            if let Event::Said(Said::Hello(_)) = event {
+                self.hello = true;
             }
         }
     }

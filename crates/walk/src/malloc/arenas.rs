@@ -59,23 +59,27 @@ pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Opti
     let minor = version.and_then(|v| v.strip_prefix("2.")?.split('.').next()?.parse::<u32>().ok());
     let safe_linking = minor.is_none_or(|m| m >= 32);
     candidates.into_iter().find_map(|bins| {
-        FORMS.into_iter().find_map(|form| {
-            let ring = ring(image, bins.checked_sub(form.bins)?, form)?;
-            let mut found = Arenas { form, safe_linking, arenas: Vec::new(), unsound: false };
-            for (address, state) in ring {
-                let main = found.arenas.is_empty();
-                let segments = match main {
-                    true => main_segments(image, &state),
-                    false => heaps(image, address, &state, form).unwrap_or_else(|| {
-                        found.unsound = true;
-                        Vec::new()
-                    }),
-                };
-                found.arenas.push(Arena { address, main, state, segments });
-            }
-            Some(found)
-        })
+        let of = |form: Form| of_ring(image, bins.checked_sub(form.bins)?, form, safe_linking);
+        FORMS.into_iter().find_map(of)
     })
+}
+
+/// The arenas whose main one is at an address, if there is one of that form.
+pub(crate) fn of_ring(image: &Image, main: u64, form: Form, safe_linking: bool) -> Option<Arenas> {
+    let ring = ring(image, main, form)?;
+    let mut found = Arenas { form, safe_linking, arenas: Vec::new(), unsound: false };
+    for (address, state) in ring {
+        let main = found.arenas.is_empty();
+        let segments = match main {
+            true => main_segments(image, &state),
+            false => heaps(image, address, &state, form).unwrap_or_else(|| {
+                found.unsound = true;
+                Vec::new()
+            }),
+        };
+        found.arenas.push(Arena { address, main, state, segments });
+    }
+    Some(found)
 }
 
 /// The state of an arena now.
