@@ -182,7 +182,7 @@ impl Following {
     /// What a program said just before its end may be told after it.
     fn late_hello(&mut self, events: &Receiver<Event>) {
         while !self.hello
-            && let Ok(event) = events.recv_timeout(2 * TICK)
+            && let Ok(event) = events.recv_timeout(TICK.1)
         {
             if let Event::Said(Said::Hello(_)) = event {
                 self.hello = true;
