@@ -10,8 +10,10 @@ fragmentation: what helps is to find what is kept, not to move it.
 import argparse
 import os
 import random
+import time
 
 ROUNDS = 50
+PAUSE = 0.04  # seconds until the next requests come
 AUDIT = []
 
 
@@ -45,6 +47,7 @@ def main():
     in_round = options.size // ROUNDS
     for number in range(ROUNDS):
         serve_round(range(number * in_round, (number + 1) * in_round), draw)
+        time.sleep(PAUSE)
 
     print("READY", os.getpid(), flush=True)
     if options.hold:
