@@ -50,6 +50,15 @@ pub struct Image {
 impl Image {
     /// Looks at the mappings and the residency of a live process. Its memory is not read yet.
     pub fn open(facts: &ProcessFacts) -> Result<Image, OpenError> {
+        Self::paced(facts, Pace::of(facts.pid))
+    }
+
+    /// The same without pauses, whatever the process does: for short looks that are themselves spaced.
+    pub fn open_at_once(facts: &ProcessFacts) -> Result<Image, OpenError> {
+        Self::paced(facts, Pace::default())
+    }
+
+    fn paced(facts: &ProcessFacts, pace: Pace) -> Result<Image, OpenError> {
         let pid = facts.pid;
         if facts.state == 'Z' || facts.state == 'X' {
             return Err(LookError::Zombie(pid).into());
@@ -57,7 +66,7 @@ impl Image {
         if facts.kernel {
             return Err(LookError::Kernel(pid, facts.name.clone()).into());
         }
-        let pace = Arc::new(Pace::of(pid));
+        let pace = Arc::new(pace);
         let mut smaps = read_smaps(pid, &pace)?;
         // Of a process whose map changes all the while, no list is whole.
         if smaps.overlaps > 0 && !pace.is_gentle() {

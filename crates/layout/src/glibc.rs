@@ -1,6 +1,6 @@
 //! glibc's marks in memory: mmapped chunks, heaps of thread arenas, thread control blocks.
 //!
-//! Enough to recognise which regions malloc and thread stacks own; malloc's inside is not read yet.
+//! Enough to recognise which regions malloc and thread stacks own; `malloc.rs` has what is inside.
 //! From `malloc/malloc.c`, `malloc/arena.c` and `nptl/descr.h`, 2.31 to 2.43, x86-64.
 
 use crate::word::u64_at;

@@ -80,7 +80,7 @@ impl Form {
             }
         }
         let aligned = top.is_multiple_of(8) && fastbins.iter().all(|f| f.is_multiple_of(16));
-        (aligned && top != 0).then_some(State {
+        (aligned && top != 0 && top >> 47 == 0).then_some(State {
             top,
             next: word(self.bins + from_bins::NEXT),
             system: word(self.bins + from_bins::SYSTEM),

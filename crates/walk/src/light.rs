@@ -36,12 +36,7 @@ pub fn light(image: &Image, runtime: &Runtime) -> Result<Light, Refusal> {
     let read = |source| Refusal::Read { pid: image.pid, source };
     let mut free = free_in_pools(image, states).map_err(read)?;
     if let Some(found) = libc::glibc(image).and_then(|m| malloc::find(image, m, None)) {
-        let torn = || Refusal::NotUnderstood {
-            pid: image.pid,
-            version: runtime.version,
-            why: "malloc's bins changed while they were read".into(),
-        };
-        free += malloc::free_in_bins(image, &found).map_err(read)?.ok_or_else(torn)?;
+        free += malloc::free(image, &found).map_err(read)?;
     }
     let rss = image.mappings.iter().map(|m| m.rss).sum();
     Ok(Light { rss, free: free.min(rss) })

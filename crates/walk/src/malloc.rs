@@ -3,15 +3,15 @@
 //! Data flows one way: `arenas` (where they are, found without symbols) → `tcache` (which chunks only
 //! look used, and whose arena is whose) → `chunks` (the chain of each heap) → `account` (what each
 //! resident byte is). `reader` reads, in large pieces where chunks follow each other and page by page
-//! where a list jumps. `bins` knows only what is in lists, for light looks.
+//! where a list jumps. `free` counts only what is free, for light looks.
 //!
 //! Invariant: for an arena, `used + overhead + tcache + free + unread = system`, and its account sums to
 //! its resident bytes. What cannot be followed, torn or corrupted, is counted as unread, never guessed.
 
 mod account;
 mod arenas;
-mod bins;
 mod chunks;
+mod free;
 mod reader;
 mod tcache;
 
@@ -19,7 +19,7 @@ use pydefrag_heap::{Account, ArenaThread, MallocArena};
 use pydefrag_image::{Image, ReadError, Thread, threads};
 
 pub(crate) use arenas::{Arenas, Segment, find};
-pub(crate) use bins::free_in_bins;
+pub(crate) use free::free;
 
 use account::Sums;
 use chunks::{Piece, follow};
@@ -83,7 +83,7 @@ pub fn malloc_at(
     let forms = pydefrag_layout::malloc::FORMS;
     let of = |form| arenas::of_ring(image, main, form, safe_linking);
     let Some(found) = forms.into_iter().find_map(of) else { return Ok(Vec::new()) };
-    free_in_bins(image, &found)?;
+    free(image, &found)?;
     let walked = walk(image, &found)?;
     Ok(walked.arenas.into_iter().map(|a| (a.counts, a.account)).collect())
 }

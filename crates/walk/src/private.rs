@@ -1,8 +1,9 @@
 //! Allocators that a library carries for itself, as pyarrow's and polars' wheels do.
 //!
 //! Owns their naming. A private mimalloc is told by its segments: what they are marked with stands in the
-//! data of the library that they belong to. jemalloc leaves no marks in its memory, nor does a later mimalloc that are known here: where a library says
-//! that it carries one, private memory that nothing else claims is counted as its, by exclusion.
+//! data of the library that they belong to. jemalloc leaves no marks in its memory, nor does a mimalloc
+//! newer than those known here: where a library says that it carries one, private memory that nothing else
+//! claims is counted as its, by exclusion.
 
 use std::collections::HashSet;
 

@@ -310,6 +310,12 @@ fn notes(
             "glibc {version} is not among the versions that were tried; its malloc validated"
         ));
     }
+    if malloc.is_some() && libc.is_some_and(|l| l.version.is_none()) {
+        note(
+            "glibc's version could not be told: free chunks in caches may be counted as live"
+                .into(),
+        );
+    }
     if malloc.is_none() && libc.is_some_and(|l| l.name == "glibc") && regions.preloaded.is_none() {
         note("malloc's arenas were not found: it is recognised and totalled, not walked".into());
     }

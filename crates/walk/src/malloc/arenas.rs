@@ -44,9 +44,9 @@ pub(crate) struct Arenas {
 }
 
 /// No process has more: 8 per core, unless it was told otherwise.
-const MOST_ARENAS: usize = 1 << 16;
-/// Heaps of an arena that are followed: 64 MiB each.
-const MOST_HEAPS: usize = 1 << 14;
+const MOST_ARENAS: usize = 1 << 13;
+/// Heaps of all arenas together: 64 MiB each.
+const MOST_HEAPS: usize = 1 << 15;
 
 /// Finds the arenas in the data of the C library, whose first mapping is given.
 pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Option<Arenas> {
@@ -68,15 +68,17 @@ pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Opti
 pub(crate) fn of_ring(image: &Image, main: u64, form: Form, safe_linking: bool) -> Option<Arenas> {
     let ring = ring(image, main, form)?;
     let mut found = Arenas { form, safe_linking, arenas: Vec::new(), unsound: false };
+    let mut left = MOST_HEAPS;
     for (address, state) in ring {
         let main = found.arenas.is_empty();
         let segments = match main {
             true => main_segments(image, &state),
-            false => heaps(image, address, &state, form).unwrap_or_else(|| {
+            false => heaps(image, address, &state, form, left).unwrap_or_else(|| {
                 found.unsound = true;
                 Vec::new()
             }),
         };
+        left = left.saturating_sub(segments.len());
         found.arenas.push(Arena { address, main, state, segments });
     }
     Some(found)
@@ -147,11 +149,17 @@ fn main_segments(image: &Image, state: &State) -> Vec<Segment> {
 }
 
 /// The heaps of a thread arena, from the one with the top chunk back to the first.
-fn heaps(image: &Image, arena: u64, state: &State, form: Form) -> Option<Vec<Segment>> {
+fn heaps(
+    image: &Image,
+    arena: u64,
+    state: &State,
+    form: Form,
+    most: usize,
+) -> Option<Vec<Segment>> {
     let first = arena & !(HEAP_MAX - 1);
     let mut at = state.top & !(HEAP_MAX - 1);
     let mut segments = Vec::new();
-    while segments.len() < MOST_HEAPS {
+    while segments.len() < most {
         let mut head = [0; HEAP_INFO];
         image.read(at, &mut head).ok()?;
         let heap = heap_info(&head, at).filter(|h| h.arena == arena)?;
@@ -174,9 +182,24 @@ fn heaps(image: &Image, arena: u64, state: &State, form: Form) -> Option<Vec<Seg
     None
 }
 
-impl Segment {
-    /// Whether an address lies in it.
+/// The address ranges of segments, to be asked for an address.
+pub(crate) struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    pub(crate) fn of<'a>(segments: impl Iterator<Item = &'a Segment>) -> Ranges {
+        let mut ranges: Vec<_> = segments.map(|s| (s.start, s.end)).collect();
+        ranges.sort_unstable();
+        Ranges(ranges)
+    }
+
     pub(crate) fn contains(&self, at: u64) -> bool {
-        (self.start..self.end).contains(&at)
+        let i = self.0.partition_point(|r| r.1 <= at);
+        self.0.get(i).is_some_and(|r| r.0 <= at)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.iter().map(|r| r.1 - r.0).sum()
     }
 }
+
+impl Segment {}

@@ -9,7 +9,7 @@ use pydefrag_image::{Image, ReadError};
 use pydefrag_layout::malloc::{Chunk, FENCEPOST, SMALLEST_CHUNK, chunk, reveal};
 use rustc_hash::FxHashSet;
 
-use super::arenas::{Arena, Segment};
+use super::arenas::{Arena, Ranges, Segment};
 use super::reader::{Pages, Window};
 
 /// What a stretch of a heap is.
@@ -30,6 +30,8 @@ pub(crate) enum Piece {
 }
 
 const TRIES: u32 = 20;
+/// A segment that breaks more often is garbage: what is left of it is lost.
+const MOST_BREAKS: u32 = 1024;
 /// So many chunks in a row are no accident.
 const SURE: u32 = 8;
 
@@ -52,7 +54,7 @@ pub(crate) fn follow(
         each(kind.lost(segment.start, segment.end));
         return Ok(());
     };
-    let mut tries = 0;
+    let (mut tries, mut breaks) = (0, 0);
     loop {
         let here = kind.header(&mut window, at)?;
         match kind.step(&mut window, at, here)? {
@@ -88,7 +90,12 @@ pub(crate) fn follow(
             }
             Step::Broken => {
                 pages.forget();
-                let Some(next) = kind.seek(&mut window, pages, at + 16)? else {
+                breaks += 1;
+                let next = match breaks <= MOST_BREAKS {
+                    true => kind.seek(&mut window, pages, at + 16)?,
+                    false => None,
+                };
+                let Some(next) = next else {
                     each(kind.lost(at, segment.end));
                     return Ok(());
                 };
@@ -230,9 +237,6 @@ impl Kind {
     }
 }
 
-/// More entries than this are a loop.
-const MOST_ENTRIES: usize = 1 << 26;
-
 /// Addresses of the chunks in an arena's fastbins.
 pub(crate) fn fastbins(
     pages: &mut Pages<'_>,
@@ -240,10 +244,12 @@ pub(crate) fn fastbins(
     safe_linking: bool,
 ) -> Result<FxHashSet<u64>, ReadError> {
     let mut chunks = FxHashSet::default();
-    let inside = |at: u64| at.is_multiple_of(16) && arena.segments.iter().any(|s| s.contains(at));
+    let ranges = Ranges::of(arena.segments.iter());
+    let most = (ranges.bytes() / SMALLEST_CHUNK) as usize;
     for head in arena.state.fastbins {
         let mut at = head;
-        while inside(at) && chunks.len() < MOST_ENTRIES && chunks.insert(at) {
+        let possible = |at: u64| at.is_multiple_of(16) && ranges.contains(at);
+        while possible(at) && chunks.len() < most && chunks.insert(at) {
             let Some(next) = pages.word(at + 16)? else { break };
             at = reveal(at + 16, next, safe_linking);
         }

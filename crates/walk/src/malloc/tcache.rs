@@ -12,7 +12,7 @@ use pydefrag_layout::malloc::{
 };
 use rustc_hash::FxHashSet;
 
-use super::arenas::Arenas;
+use super::arenas::{Arenas, Ranges};
 use super::reader::Pages;
 
 /// Static TLS below the control block that is looked at.
@@ -32,7 +32,9 @@ pub(crate) fn cached<'a>(
     threads: &'a [Thread],
 ) -> Result<Cached<'a>, ReadError> {
     let mut cached = Cached { chunks: FxHashSet::default(), arena_of: Vec::new() };
-    let inside = |at: u64| found.arenas.iter().flat_map(|a| &a.segments).any(|s| s.contains(at));
+    let ranges = Ranges::of(found.arenas.iter().flat_map(|a| &a.segments));
+    let inside = |at: u64| ranges.contains(at);
+    let arenas: FxHashSet<u64> = found.arenas.iter().map(|a| a.address).collect();
     for thread in threads {
         let tcb = thread.robust_list_head.wrapping_sub(PTHREAD_ROBUST_HEAD) & !7;
         let (mut arena, mut seen) = (None, false);
@@ -42,7 +44,7 @@ pub(crate) fn cached<'a>(
             if word == 0 || !word.is_multiple_of(8) {
                 continue;
             }
-            if arena.is_none() && found.arenas.iter().any(|a| a.address == word) {
+            if arena.is_none() && arenas.contains(&word) {
                 arena = Some(word);
             }
             if !seen
