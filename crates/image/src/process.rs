@@ -123,7 +123,11 @@ impl Identity {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => return None,
             auxv => auxv.unwrap_or_default(),
         };
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let exe = match std::fs::read_link(format!("/proc/{pid}/exe")) {
+            // Its memory went in this very moment.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => return None,
+            exe => exe.ok(),
+        };
         Some(Identity { start_time: stat.starttime, exe, auxv })
     }
 
