@@ -27,7 +27,7 @@ impl Cursor {
         }
         let (mut resident, mut exclusive) = (0, 0);
         for r in self.runs[self.at..].iter().take_while(|r| r.start < end) {
-            let bytes = r.end.min(end) - r.start.max(start);
+            let bytes = r.end.min(end).saturating_sub(r.start.max(start));
             if r.resident {
                 resident += bytes;
                 exclusive += if r.shared { 0 } else { bytes };

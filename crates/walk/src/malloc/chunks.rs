@@ -156,11 +156,9 @@ impl Kind {
     ) -> Result<Step, ReadError> {
         let Some(c) = here else { return Ok(Step::Broken) };
         let next = at + c.size;
-        if at == self.top && self.segment.holds_top {
-            return Ok(Step::Top(c.size));
-        }
-        // The program has moved its top since.
-        if next == self.segment.end && self.segment.holds_top && c.size >= SMALLEST_CHUNK {
+        // What ends the heap is the top too, which the program has moved since it was told.
+        let last = at == self.top || next == self.segment.end;
+        if last && self.segment.holds_top && c.size >= SMALLEST_CHUNK {
             return Ok(Step::Top(c.size));
         }
         if c.size <= FENCEPOST {
