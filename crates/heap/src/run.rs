@@ -30,6 +30,8 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// Nobody told how: SIGCHLD was ignored.
+    Unknown,
 }
 
 /// A program over time.

@@ -174,7 +174,7 @@ impl Following {
                 }
                 Err(RecvTimeoutError::Timeout) => self.tick(Instant::now()),
                 // The thread that attends to the end never goes without telling it.
-                Err(RecvTimeoutError::Disconnected) => return Ended::Code(1),
+                Err(RecvTimeoutError::Disconnected) => return Ended::Unknown,
             }
         }
     }
