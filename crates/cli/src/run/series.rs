@@ -25,10 +25,6 @@ impl Series {
         self.samples.clear();
     }
 
-    pub(crate) fn highest(&self) -> u64 {
-        self.samples.iter().map(|s| s.rss).max().unwrap_or(0)
-    }
-
     pub(crate) fn into_samples(self) -> Vec<Sample> {
         self.samples
     }
@@ -62,7 +58,6 @@ mod tests {
             };
             series.push(Sample { at: i as f64, rss, free });
         }
-        assert_eq!(series.highest(), 900);
         let samples = series.into_samples();
         assert!(samples.len() <= MOST && samples.windows(2).all(|w| w[0].at < w[1].at));
         let (peak, trough, ..) = pydefrag_heap::measures(&samples).unwrap();
