@@ -15,10 +15,11 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use pydefrag_harness::interpreters::in_ci;
 use pydefrag_harness::{Interpreter, Interpreters, repository};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::lacking;
 
 /// How long any program may take here, on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -133,12 +134,6 @@ fn run_on(of: &Interpreter, words: &[&str]) -> Ran {
 /// `pydefrag run -c CODE` on the usual interpreter.
 fn run_code(code: &str) -> Ran {
     run_on(python(), &["-c", code])
-}
-
-/// Says that a test does not run, or not wholly, for the lack of something.
-fn lacking(what: &str) {
-    assert!(!in_ci(), "CI lacks {what}");
-    eprintln!("not run: {what} is lacking");
 }
 
 /// Whether this process is root with the right to chroot, to change user and to mount.

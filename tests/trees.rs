@@ -8,7 +8,7 @@ use std::time::Duration;
 use pydefrag_harness::{Interpreters, Target, repository};
 use serde_json::Value;
 
-use crate::support::{run, text};
+use crate::support::{lacking, run, text};
 
 const PAGE: u64 = 4096;
 
@@ -130,7 +130,7 @@ fn tree(pid: u64) -> Value {
 fn shares_sum_up_and_copied_pages_are_told_from_shared_ones() {
     for name in ["3.8", "3.11", "3.13", "3.15"] {
         let Some(interpreter) = Interpreters::load().get(name) else {
-            eprintln!("NOT RUN: {name} (no source)");
+            lacking(&format!("python {name}"));
             continue;
         };
         let example = repository().join("examples/prefork.py");
@@ -179,7 +179,7 @@ fn shares_sum_up_and_copied_pages_are_told_from_shared_ones() {
             assert!(shared > 4 << 20 && copied > 64 << 10, "{what}: {shared} {copied}");
             let ours = frames(pids[i], &smaps.anonymous);
             let (Some(parent), Some(ours)) = (&parent, ours) else {
-                eprintln!("NOT RUN: {what}: page frames are root's to see");
+                lacking(&format!("the right to see page frames ({what})"));
                 continue;
             };
             let theirs = |at: &u64, frame: &u64| parent.get(at).map(|f| f == frame);

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use pydefrag_harness::{Interpreter, Interpreters, repository};
 use serde_json::Value;
 
-use crate::support::{pydefrag, run, text};
+use crate::support::{lacking, pydefrag, run, text};
 
 /// Runs an example at a third, one and two times its default size, with three seeds. Each seed has an
 /// interpreter of its own.
 fn verdict_is(example: &str, default: u32, wanted: &str) {
     for (seed, name) in [("1", "3.13"), ("2", "3.8"), ("3", "3.15")] {
         let Some(interpreter) = Interpreters::load().get(name) else {
-            eprintln!("NOT RUN: {name} (no source)");
+            lacking(&format!("python {name}"));
             continue;
         };
         for size in [default / 3, default, 2 * default] {
@@ -98,7 +98,7 @@ fn reused_peak() {
 fn lone_looks_at_the_leak_and_the_healthy_one_never_say_fragmented() {
     for name in ["3.8", "3.13"] {
         let Some(interpreter) = Interpreters::load().get(name) else {
-            eprintln!("NOT RUN: {name} (no source)");
+            lacking(&format!("python {name}"));
             continue;
         };
         for example in ["leak", "healthy"] {

@@ -120,3 +120,21 @@ fn ctrl_c_reaches_the_program_once() {
         "{seen}"
     );
 }
+
+#[test]
+fn where_sigchld_is_ignored_the_program_is_waited_for_and_its_code_is_not_made_up() {
+    let program = python().program.display().to_string();
+    let start = "import os, signal, sys\n\
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
+    let code = "import signal, sys, time; time.sleep(0.3)\n\
+        print(signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN); sys.exit(5)";
+    let mut command = bare(&environment(python()));
+    command.args([&program, "-c", start, tool(), "run", "--python", &program, "-c", code]);
+    let out = within(command, b"");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "True\n", "{said}");
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("could not be learnt, for SIGCHLD was ignored"), "{said}");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert!(words.join(" ").contains("the account is of its end"), "{said}");
+}

@@ -134,6 +134,26 @@ fn a_temporary_folder_with_a_strange_name_is_none() {
 }
 
 #[test]
+fn a_launcher_that_adds_to_pythonpath_leaves_no_empty_entry() {
+    let program = python().program.display().to_string();
+    let code = "import os; print(os.environ.get('PYTHONPATH'))";
+    for (before, set, wanted) in [
+        (None, "/x${PYTHONPATH:+:$PYTHONPATH}", "/x"),
+        (None, "${PYTHONPATH:+$PYTHONPATH:}/x", "/x"),
+        (Some("/old"), "/x${PYTHONPATH:+:$PYTHONPATH}", "/x:/old"),
+        (Some("/old"), "${PYTHONPATH:+$PYTHONPATH:}/x", "/old:/x"),
+        (Some(""), "/x${PYTHONPATH:+:$PYTHONPATH}", "/x"),
+    ] {
+        let mut environment = environment(python());
+        environment.extend(before.map(|b| ("PYTHONPATH", b)));
+        let script = format!("export PYTHONPATH={set}; {program} -c \"{code}\"");
+        let ran = run_in(&environment, &["sh", "-c", &script], b"");
+        assert_eq!(ran.stdout.trim_end(), wanted, "{before:?} {set}");
+        ran.whole();
+    }
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let folder = TempDir::new().expect("a temporary folder");
     let place = folder.path().display().to_string();

@@ -48,7 +48,7 @@ pub use fit::{RequestFit, request_fit};
 pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
 pub use owner::{Basis, Owner, OwnerKind};
 pub use pymalloc::{InterpreterHeap, Pymalloc, SizeClass};
-pub use run::{Child, Ended, Run, Sample, measures};
+pub use run::{Child, Ended, Run, Sample, measures, peak_index};
 pub use snapshot::{
     Fragmentation, Libc, Memory, Partial, Process, PythonInfo, SCHEMA, Snapshot, Torn,
 };

@@ -30,6 +30,8 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// Nobody told how: SIGCHLD was ignored.
+    Unknown,
 }
 
 /// A program over time.
@@ -89,13 +91,19 @@ pub struct Child {
 /// use is the peak. On a plateau a few pages more would else decide.
 const SAME_HEIGHT: f64 = 0.01;
 
-/// Peak, trough, ratio and waste of samples in order of time; `None` without any.
-pub fn measures(samples: &[Sample]) -> Option<(Sample, Sample, f64, f64)> {
+/// Which of the samples is the peak; `None` without any.
+pub fn peak_index(samples: &[Sample]) -> Option<usize> {
     let highest = samples.iter().map(|s| s.rss).max()?;
     let high = |s: &Sample| s.rss as f64 >= highest as f64 * (1.0 - SAME_HEIGHT);
     let plateau = samples.iter().enumerate().filter(|(_, s)| high(s));
     // The first of equals.
-    let (at, &peak) = plateau.rev().max_by_key(|(_, s)| s.in_use())?;
+    plateau.rev().max_by_key(|(_, s)| s.in_use()).map(|(i, _)| i)
+}
+
+/// Peak, trough, ratio and waste of samples in order of time; `None` without any.
+pub fn measures(samples: &[Sample]) -> Option<(Sample, Sample, f64, f64)> {
+    let at = peak_index(samples)?;
+    let peak = samples[at];
     let trough = *samples[at..].iter().min_by_key(|s| s.in_use()).unwrap_or(&peak);
     let share = |a: u64, b: u64| if b == 0 { 1.0 } else { a as f64 / b as f64 };
     let used = share(trough.in_use(), peak.in_use());

@@ -20,10 +20,12 @@ pub(crate) fn measures(snapshot: &Snapshot, run: &Run) -> Vec<Sentence> {
     let ended = match run.ended {
         Ended::Code(code) => format!("exit code {code}"),
         Ended::Signal(signal) => format!("ended by signal {signal}"),
+        Ended::Unknown => "its exit code is not known".to_owned(),
     };
     let account = match (&run.account_note, run.account_at_end) {
-        (_, true) => "the account is of its end".to_owned(),
-        (Some(why), false) => format!("no account of its end: {why}"),
+        (None, true) => "the account is of its end".to_owned(),
+        (Some(note), true) => format!("the account is of its end; {note}"),
+        (Some(why), false) => why.clone(),
         (None, false) => "no account of its end".to_owned(),
     };
     let samples = count(run.samples.len() as u64, "sample");

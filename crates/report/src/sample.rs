@@ -349,7 +349,7 @@ pub(crate) fn ran_killed() -> Snapshot {
     s.run = Some(Run {
         ended: Ended::Signal(9),
         account_at_end: false,
-        account_note: Some("a signal ended it".into()),
+        account_note: Some("there is no account of the end: it was killed by signal 9".into()),
         children_left_out: 400,
         ..run(100)
     });

@@ -1,6 +1,8 @@
 //! When a look may be taken: looks are paid for with processor time that accrues at a fixed rate.
 //!
-//! Owns the rates. Invariant: over any long while, looks take no more of a core than [`rate`] says.
+//! Owns the rates. Invariant: over any long while, light looks take no more of a core than [`rate`] says.
+//! Not paid from it are those that are asked for (accounts of the end and of peaks), those at children when
+//! the main process ends, and the rounds that find children, which have a share of their own.
 
 use std::time::{Duration, Instant};
 
@@ -47,22 +49,26 @@ impl Budget {
         apart && self.saved > if urgent { 0.0 } else { self.cost.min(MOST) }
     }
 
-    /// Pays for what `look` does.
-    pub(crate) fn spend<T>(&mut self, look: impl FnOnce() -> T) -> T {
-        let before = processor_time();
-        let seen = look();
-        let cost = (processor_time() - before).max(0.0);
+    /// Pays for a look that has just been taken.
+    pub(crate) fn pay(&mut self, cost: f64) {
         self.saved -= cost;
         self.cost = if self.cost == 0.0 { cost } else { (self.cost + cost) / 2.0 };
         self.last = Some(Instant::now());
-        seen
     }
+}
+
+/// Seconds of processor time that this thread has used.
+pub(crate) fn thread_time() -> f64 {
+    seconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Seconds of processor time that this process has used.
 pub(crate) fn processor_time() -> f64 {
-    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
-    time.map_or(0.0, |t| t.tv_sec() as f64 + t.tv_nsec() as f64 / 1e9)
+    seconds(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn seconds(of: ClockId) -> f64 {
+    clock_gettime(of).map_or(0.0, |t| t.tv_sec() as f64 + t.tv_nsec() as f64 / 1e9)
 }
 
 #[cfg(test)]

@@ -113,8 +113,9 @@ fn without_account(followed: &Followed, command: String, why: &str) -> Snapshot 
 /// The run beside an account.
 fn over_time(followed: Followed, note: Option<String>, account: &Snapshot) -> Run {
     let mut samples = followed.samples;
-    if samples.is_empty() && account.memory.rss > 0 {
-        // It ended before a light look was due.
+    let whole = note.is_none() && account.partial.is_none();
+    if (samples.is_empty() && account.memory.rss > 0) || (followed.last_left_out && whole) {
+        // It ended before a light look was due, or the last one was none of the samples.
         let free = account.owners.iter().filter_map(|o| o.account).map(|a| a.free()).sum();
         samples.push(Sample { at: followed.seconds, rss: account.memory.rss, free });
     }
@@ -122,8 +123,14 @@ fn over_time(followed: Followed, note: Option<String>, account: &Snapshot) -> Ru
     let (peak, trough, trough_ratio, waste) = measures(&samples).unwrap_or(none);
     let unknown = (!followed.free_known && account.partial.is_some())
         .then(|| "free bytes of its heaps are not known, and counted as none".to_owned());
+    let left_out = (followed.left_out > 0).then(|| {
+        format!(
+            "{} of the looks could not tell what is free in its heaps, and are no samples",
+            followed.left_out
+        )
+    });
     let account_at_end = note.is_none();
-    let note = [note, unknown].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let note = [note, unknown, left_out].into_iter().flatten().collect::<Vec<_>>().join("; ");
     Run {
         seconds: followed.seconds,
         ended: followed.ended,

@@ -14,10 +14,10 @@ use pydefrag_heap::Child;
 use pydefrag_image::{Glance, ProcessFacts, children_of, descriptor_of};
 
 use super::budget::{BEGINNING, processor_time};
-use super::watched::Watched;
+use super::watched::{Seen, Watched};
 
 const MOST: usize = 256;
-/// Of those that are counted only, as many are told apart.
+/// Of those that are counted only, as many are told apart; no more are counted.
 const MOST_COUNTED: usize = 1 << 16;
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_millis(100);
 const SHARE: (f64, f64) = (50.0, 200.0);
 
 /// A process is the same if it was started at the same time.
-type Key = (i32, u64);
+pub(crate) type Key = (i32, u64);
 
 struct Known {
     child: Child,
@@ -131,8 +131,8 @@ impl Family {
     fn leave_out(&mut self, key: Key) {
         if self.counted.len() < MOST_COUNTED {
             self.counted.insert(key);
+            self.left_out += 1;
         }
-        self.left_out += 1;
     }
 
     /// Gives up the smallest that has ended.
@@ -146,12 +146,19 @@ impl Family {
         true
     }
 
-    /// Looks lightly at the one that was longest not looked at, other than `main`. False if there is none.
-    pub(crate) fn look_at_one(&mut self, main: i32) -> bool {
+    /// The one that was longest not looked at, other than `main`, for a light look.
+    pub(crate) fn take_one(&mut self, main: i32) -> Option<(Key, Watched)> {
         let running = self.known.iter_mut().filter(|((pid, _), k)| !k.ended && *pid != main);
-        let Some((_, known)) = running.min_by_key(|(_, k)| k.looked) else { return false };
+        let (key, known) = running.min_by_key(|(_, k)| k.looked)?;
         known.looked = Some(Instant::now());
-        if let Some(seen) = known.watched.look() {
+        Some((*key, std::mem::replace(&mut known.watched, Watched::new(key.0))))
+    }
+
+    /// What that look has shown.
+    pub(crate) fn looked(&mut self, key: Key, watched: Watched, seen: Option<Seen>) {
+        let Some(known) = self.known.get_mut(&key) else { return };
+        known.watched = watched;
+        if let Some(seen) = seen {
             let child = &mut known.child;
             child.command = seen.facts.command;
             child.rss = seen.memory.rss;
@@ -159,12 +166,6 @@ impl Family {
             child.pss = Some(seen.memory.pss);
             child.free = seen.free.or(child.free);
         }
-        true
-    }
-
-    /// Whether one is running.
-    pub(crate) fn any(&self, main: i32) -> bool {
-        self.known.iter().any(|((pid, _), k)| !k.ended && *pid != main)
     }
 
     /// Whether one is running that was not looked at yet.

@@ -2,7 +2,9 @@
 //!
 //! Owns which process is the main one: the first that says hello; without a hello the program itself if
 //! there is a Python in it, else its largest descendant in which there is one. One thread attends to signals
-//! and the end, one to the hook's conversation; all looks are taken by the thread that calls [`follow`].
+//! and the end, one to the hook's conversation. A look is taken by a thread of its own, for on a large or busy
+//! program it may take seconds, and what the hook says must not wait behind it. Invariant: no two light looks
+//! at once.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use pydefrag_heap::{Child, Ended, Sample};
 use pydefrag_image::Glance;
 use pydefrag_walk::Looked;
 
-use super::budget::{BEGINNING, Budget};
+use super::budget::{BEGINNING, Budget, thread_time};
 use super::environment::Environment;
-use super::family::Family;
-use super::hook::{Hook, Said, listen, reply};
+use super::family::{Family, Key};
+use super::hook::{self, Hook, Said, listen, reply};
 use super::launch::{Signals, launch};
 use super::program::Program;
 use super::series::Series;
@@ -27,6 +29,10 @@ use crate::look::look;
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(20));
 /// How long the program may be made to wait at its end; it goes on by itself a little later.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// A look that takes no longer is waited for.
+const SHORT: Duration = Duration::from_millis(20);
+/// For a look that is under way when the main process ends, and for the last.
+const AT_END: Duration = Duration::from_millis(50);
 /// For looks at children that were not looked at before, when the main process ends.
 const FOR_CHILDREN: Duration = Duration::from_millis(100);
 /// `--at-peak`: by how much RSS must exceed that of the last account.
@@ -54,8 +60,34 @@ pub(crate) struct Followed {
     pub(crate) samples: Vec<Sample>,
     /// Whether free bytes could be told in any sample.
     pub(crate) free_known: bool,
+    /// Looks that are no samples, for free bytes could not be told as they could before.
+    pub(crate) left_out: u64,
+    /// The last look was one of these.
+    pub(crate) last_left_out: bool,
     pub(crate) children: Vec<Child>,
     pub(crate) children_left_out: u64,
+}
+
+/// What a look of a thread of its own has shown.
+enum Shown {
+    Main(Watched, Option<Seen>),
+    Child(Key, Watched, Option<Seen>),
+    /// A descendant in which there is a Python, if there is one.
+    Elsewhere(Option<i32>),
+    /// The account of what may be the peak.
+    Peak(Option<Box<Looked>>),
+}
+
+/// A look that is under way.
+struct Looking {
+    /// Seconds from the program's start to that of the look.
+    at: f64,
+    /// What it shows and what it cost.
+    shown: Receiver<(Shown, f64)>,
+    /// An account, which takes longer, and is not paid for.
+    account: bool,
+    /// Another process is the main one since.
+    stale: bool,
 }
 
 enum Event {
@@ -112,6 +144,8 @@ pub(crate) fn follow(program: &Program, at_peak: bool) -> anyhow::Result<Followe
         at_peak: following.peak,
         samples: following.series.into_samples(),
         free_known: following.free_known,
+        left_out: following.left_out,
+        last_left_out: following.last_left_out,
         children,
         children_left_out,
     })
@@ -126,7 +160,13 @@ struct Following {
     family: Family,
     series: Series,
     last: Option<Seen>,
+    /// The look that is under way.
+    looking: Option<Looking>,
+    /// Most resident bytes that a look has shown, be it a sample or not.
+    highest: u64,
     free_known: bool,
+    left_out: u64,
+    last_left_out: bool,
     at_end: Option<anyhow::Result<Looked>>,
     /// Whether accounts are taken at new peaks, and the last such.
     at_peak: bool,
@@ -148,7 +188,11 @@ impl Following {
             family: Family::new(program, start),
             series: Series::default(),
             last: None,
+            looking: None,
+            highest: 0,
             free_known: false,
+            left_out: 0,
+            last_left_out: false,
             at_end: None,
             at_peak,
             peak: None,
@@ -166,15 +210,15 @@ impl Following {
                     return ended;
                 }
                 Ok(Event::Said(Said::Hello(pid))) => self.hello(pid),
-                Ok(Event::Said(Said::End(name))) => {
-                    self.end();
+                Ok(Event::Said(Said::End(name, since))) => {
+                    self.end(since);
                     if let Some(ours) = ours {
                         reply(ours, &name);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.tick(Instant::now()),
                 // The thread that attends to the end never goes without telling it.
-                Err(RecvTimeoutError::Disconnected) => return Ended::Code(1),
+                Err(RecvTimeoutError::Disconnected) => return Ended::Unknown,
             }
         }
     }
@@ -194,14 +238,19 @@ impl Following {
         self.hello = true;
         self.follow(pid);
         // Whatever it was taken for before, there is a Python in it now.
+        self.forget_look();
         self.main = Watched::new(pid);
     }
 
     /// From now on `pid` is the main process.
     fn follow(&mut self, pid: i32) {
         if self.main.pid != pid {
+            self.forget_look();
             self.main = Watched::new(pid);
             self.series.clear();
+            self.highest = 0;
+            self.left_out = 0;
+            self.last_left_out = false;
             self.last = None;
             self.peak = None;
             self.peak_tried = 0;
@@ -209,14 +258,83 @@ impl Following {
         }
     }
 
+    /// What a look under way shows is of another program than the one that is followed now.
+    fn forget_look(&mut self) {
+        if let Some(looking) = &mut self.looking {
+            looking.stale = true;
+        }
+    }
+
+    /// Takes a look; what it shows is attended to now if it is short, else when it comes.
+    fn begin(&mut self, account: bool, look: impl FnOnce() -> Shown + Send + 'static) {
+        let (send, shown) = channel();
+        let at = self.at();
+        std::thread::spawn(move || {
+            let before = thread_time();
+            let shown = look();
+            drop(send.send((shown, (thread_time() - before).max(0.0))));
+        });
+        self.looking = Some(Looking { at, shown, account, stale: false });
+        self.finish(SHORT);
+    }
+
+    /// Attends to the look that is under way, if it ends within that time. False if it goes on.
+    fn finish(&mut self, within: Duration) -> bool {
+        let Some(looking) = self.looking.take() else { return true };
+        match looking.shown.recv_timeout(within) {
+            Ok((shown, cost)) => {
+                if !looking.account {
+                    self.budget.pay(cost);
+                }
+                self.shown(shown, &looking);
+                self.looking.is_none()
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.looking = Some(looking);
+                false
+            }
+            Err(RecvTimeoutError::Disconnected) => true,
+        }
+    }
+
+    fn shown(&mut self, shown: Shown, looking: &Looking) {
+        match shown {
+            Shown::Child(key, watched, seen) => self.family.looked(key, watched, seen),
+            _ if looking.stale => {}
+            Shown::Main(watched, seen) => {
+                self.main = watched;
+                if let Some(seen) = seen {
+                    self.sampled(looking.at, seen);
+                }
+            }
+            Shown::Elsewhere(pid) => {
+                // With none, the one that was followed has become something else.
+                self.follow(pid.unwrap_or(self.program));
+            }
+            Shown::Peak(Some(looked)) => {
+                self.peak_tried = self.peak_tried.max(looked.snapshot.memory.rss);
+                self.peak = Some((*looked, self.at()));
+            }
+            Shown::Peak(None) => {}
+        }
+    }
+
+    /// Seconds since the program's start.
+    fn at(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
     fn tick(&mut self, now: Instant) {
         self.family.round(now);
+        if !self.finish(Duration::ZERO) {
+            return;
+        }
         if self.at_end.is_none() {
             let rss = Glance::of(self.main.pid).filter(|g| !g.ended).map_or(0, |g| g.rss);
-            if self.at_peak {
-                self.account_of_peak(rss);
+            if self.at_peak && self.account_of_peak(rss) {
+                return;
             }
-            let grown = rss > self.series.highest() / 20 * 21;
+            let grown = rss > self.highest / 20 * 21;
             let due = self.main.due(now) && (grown || !self.childrens_turn);
             if due && self.budget.allows(now, grown) {
                 self.childrens_turn = true;
@@ -226,20 +344,32 @@ impl Following {
         }
         if self.budget.allows(now, self.family.any_new(self.main.pid)) {
             self.childrens_turn = false;
-            let (family, main) = (&mut self.family, self.main.pid);
-            // Looking at nobody costs nothing.
-            if family.any(main) {
-                self.budget.spend(|| family.look_at_one(main));
-            }
+            self.look_at_child();
         }
     }
 
     /// A light look at the main process.
     fn sample(&mut self) {
-        let at = self.start.elapsed().as_secs_f64();
-        let main = &mut self.main;
-        let seen = self.budget.spend(|| main.look());
-        let Some(seen) = seen else { return };
+        let pid = self.main.pid;
+        let mut main = std::mem::replace(&mut self.main, Watched::new(pid));
+        self.begin(false, move || {
+            let seen = main.look();
+            Shown::Main(main, seen)
+        });
+    }
+
+    /// A light look at one of the children. Looking at nobody costs nothing.
+    fn look_at_child(&mut self) {
+        if let Some((key, mut child)) = self.family.take_one(self.main.pid) {
+            self.begin(false, move || {
+                let seen = child.look();
+                Shown::Child(key, child, seen)
+            });
+        }
+    }
+
+    /// What a light look at the main process has shown.
+    fn sampled(&mut self, at: f64, seen: Seen) {
         if !seen.python && !self.hello {
             self.elsewhere(seen);
             return;
@@ -247,9 +377,12 @@ impl Following {
         // A Python whose heap is not there yet has no free byte; in one that is never understood none is
         // known, which the report says.
         self.free_known |= seen.free.is_some();
-        if seen.free.is_some() || !self.free_known {
+        self.last_left_out = seen.free.is_none() && self.free_known;
+        self.left_out += u64::from(self.last_left_out);
+        if !self.last_left_out {
             self.series.push(Sample { at, rss: seen.memory.rss, free: seen.free.unwrap_or(0) });
         }
+        self.highest = self.highest.max(seen.memory.rss);
         self.last = Some(seen);
     }
 
@@ -257,42 +390,58 @@ impl Following {
     fn elsewhere(&mut self, seen: Seen) {
         self.last = Some(seen);
         let at = self.main.pid;
-        for pid in self.family.running().into_iter().filter(|pid| *pid != at).take(8) {
-            let mut other = Watched::new(pid);
-            if self.budget.spend(|| other.look()).is_some_and(|s| s.python) {
-                self.follow(pid);
-                return;
-            }
+        let others = self.family.running().into_iter().filter(|pid| *pid != at).take(8);
+        let others: Vec<i32> = others.collect();
+        if others.is_empty() {
+            self.follow(self.program);
+            return;
         }
-        // The one that was followed has become something else.
-        self.follow(self.program);
+        self.begin(false, move || {
+            let python = |pid: &i32| Watched::new(*pid).look().is_some_and(|s| s.python);
+            Shown::Elsewhere(others.into_iter().find(python))
+        });
     }
 
-    fn account_of_peak(&mut self, rss: u64) {
+    /// False if there is none to be taken.
+    fn account_of_peak(&mut self, rss: u64) -> bool {
         let step = (self.peak_tried / 10).max(PEAK_STEP);
         // Before the first sample nothing is known to be Python.
         let understood = self.last.as_ref().is_some_and(|s| s.python && s.free.is_some());
         if !understood || rss <= self.peak_tried + step {
-            return;
+            return false;
         }
         self.peak_tried = rss;
-        if let Ok(looked) = look(self.main.pid)
-            && looked.snapshot.partial.is_none()
-        {
-            self.peak_tried = rss.max(looked.snapshot.memory.rss);
-            self.peak = Some((looked, self.start.elapsed().as_secs_f64()));
-        }
+        let pid = self.main.pid;
+        self.begin(true, move || {
+            let whole = |l: &Looked| l.snapshot.partial.is_none();
+            Shown::Peak(look(pid).ok().filter(whole).map(Box::new))
+        });
+        true
     }
 
-    /// The main process waits at its end.
-    fn end(&mut self) {
+    /// The main process waits at its end, since then.
+    fn end(&mut self, since: Instant) {
         let pid = self.main.pid;
-        self.sample();
+        let until = since + PATIENCE;
+        // An account of the peak is nearly that of the end, and two at once take twice the memory.
+        let account = self.looking.as_ref().is_some_and(|l| l.account);
+        if self.finish(if account { left(until) / 2 } else { AT_END }) {
+            self.sample();
+        }
         let (send, result) = channel();
         std::thread::spawn(move || drop(send.send(Box::new(look(pid)))));
-        let looked = match result.recv_timeout(PATIENCE) {
+        let looked = match result.recv_timeout(left(until)) {
+            Ok(_) if since.elapsed() >= hook::PATIENCE => {
+                Err(anyhow::anyhow!("it came too late, when the program had stopped waiting"))
+            }
+            Ok(looked) if looked.is_err() && Glance::of(pid).is_none_or(|g| g.ended) => {
+                Err(anyhow::anyhow!("the program stopped waiting before it was taken"))
+            }
             Ok(looked) => *looked,
-            Err(_) => Err(anyhow::anyhow!("it took longer than {} s", PATIENCE.as_secs())),
+            Err(_) => Err(anyhow::anyhow!(
+                "it came too late: the program waited for {} s",
+                PATIENCE.as_secs()
+            )),
         };
         if let (true, Ok(looked)) = (self.at_peak, &looked) {
             // The end may be the peak as well, and then this one is nearer.
@@ -303,10 +452,19 @@ impl Following {
             }
         }
         self.at_end = Some(looked);
+        self.finish(AT_END);
         self.family.look();
         let until = Instant::now() + FOR_CHILDREN;
         while self.family.any_new(pid) && Instant::now() < until {
-            self.family.look_at_one(pid);
+            if self.finish(left(until)) {
+                self.look_at_child();
+            }
         }
+        self.finish(left(until).min(AT_END));
     }
+}
+
+/// How long it is until then.
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }

@@ -18,6 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -31,7 +32,7 @@ use tempfile::TempDir;
 use super::environment::Former;
 
 /// How long a program waits at its end for an answer that does not come.
-const PATIENCE: &str = "30.0";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The highest number that the program's end of the socket gets: out of the way of its own.
 const HIGHEST: u64 = 1023;
 
@@ -60,10 +61,11 @@ impl Hook {
         let theirs = std::fs::File::from(theirs);
         let meta = theirs.metadata().map_err(|e| format!("no socket could be made ({e})"))?;
         let program = format!(
-            "FD = {fd}\nDEVICE = {}\nINODE = {}\nFORMER = \"{}\"\nPATIENCE = {PATIENCE}\n\n{}",
+            "FD = {fd}\nDEVICE = {}\nINODE = {}\nFORMER = \"{}\"\nPATIENCE = {:.1}\n\n{}",
             meta.dev(),
             meta.ino(),
             former.name(),
+            PATIENCE.as_secs_f64(),
             include_str!("sitecustomize.py")
         );
         Ok(Hook {
@@ -118,8 +120,8 @@ fn folder_in(place: &Path, program: &str) -> Option<TempDir> {
 pub(crate) enum Said {
     /// The first Python that started.
     Hello(i32),
-    /// It waits at its end for [`reply`] with this.
-    End(Vec<u8>),
+    /// It waits at its end for [`reply`] with this, since about then.
+    End(Vec<u8>, Instant),
 }
 
 /// Attends to the conversation until nobody is left to speak. Whoever is not the main process is let go
@@ -146,7 +148,7 @@ pub(crate) fn listen(ours: &OwnedFd, mut tell: impl FnMut(Said)) {
             tell(Said::Hello(from));
         } else if let Some(name) = message.strip_prefix(b"end ") {
             match main == Some(from) {
-                true => tell(Said::End(name.to_vec())),
+                true => tell(Said::End(name.to_vec(), Instant::now())),
                 false => reply(ours, name),
             }
         } else if let Some(name) = message.strip_prefix(b"pass ") {

@@ -2,14 +2,20 @@
 //!
 //! Owns the program's process: nobody else waits for it or sends it signals. A signal that the kernel
 //! sends (a terminal's Ctrl-C) reaches the whole process group, so the program too; what another process
-//! sends to us alone is passed on.
+//! sends to us is passed on. Nothing tells whether it was sent to us alone: what a process sends to the
+//! whole group (`kill -- -PGID`, `timeout`) reaches the program twice.
+//!
+//! Where SIGCHLD is ignored, as whoever started us may have left it, the kernel tells neither that the
+//! program has ended nor how: that it is gone is then found out by asking, and how it ended is not known.
+//! The program shall find SIGCHLD ignored too, so it stays so.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
@@ -21,7 +27,10 @@ use pydefrag_heap::Ended;
 use super::environment::Environment;
 use super::hook::Hook;
 use super::program::Program;
-use crate::failure::hinted;
+use crate::failure::{hinted, say};
+
+/// Milliseconds.
+const ASK: u8 = 50;
 
 /// Signals that are read instead of being delivered: all that may be sent to us for the program's sake.
 const PASSED_ON: [Signal; 13] = [
@@ -44,6 +53,8 @@ const PASSED_ON: [Signal; 13] = [
 pub(crate) struct Signals {
     before: SigSet,
     fd: SignalFd,
+    /// Between two questions whether the program is gone, where nothing tells it.
+    ask: PollTimeout,
 }
 
 impl Signals {
@@ -54,7 +65,8 @@ impl Signals {
         let before = SigSet::thread_get_mask()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         set.thread_block()?;
-        Ok(Signals { before, fd })
+        let ask = if ignored(Signal::SIGCHLD) { PollTimeout::from(ASK) } else { PollTimeout::NONE };
+        Ok(Signals { before, fd, ask })
     }
 
     /// Waits for the program and passes signals on to it until it has ended.
@@ -72,7 +84,8 @@ impl Signals {
                 // A real-time signal, for which there is no name.
                 Err(Errno::EINVAL) => return Ended::Signal(0),
                 Err(Errno::EINTR) => continue,
-                Err(_) => return Ended::Code(1),
+                // The kernel has waited for it.
+                Err(_) => return Ended::Unknown,
             }
             self.wait();
             while let Ok(Some(info)) = self.fd.read_signal() {
@@ -88,14 +101,20 @@ impl Signals {
         }
     }
 
-    /// Until there is a signal to be read.
+    /// Until there is a signal to be read, or it is time to ask.
     fn wait(&self) {
-        let mut fds = [nix::poll::PollFd::new(
-            std::os::fd::AsFd::as_fd(&self.fd),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, self.ask);
     }
+}
+
+/// Whether a signal is ignored by this process.
+fn ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let set = set.and_then(|s| u64::from_str_radix(s.trim(), 16).ok());
+    // Asking where it is not needed costs less than waiting for ever.
+    set.is_none_or(|s| s >> (signal as i32 - 1) & 1 == 1)
 }
 
 impl Drop for Signals {
@@ -151,6 +170,10 @@ pub(crate) fn end_alike(ended: Ended) -> ExitCode {
     let signal = match ended {
         Ended::Code(code) => return ExitCode::from(code as u8),
         Ended::Signal(number) => number,
+        Ended::Unknown => {
+            say("pydefrag: how the program ended could not be learnt, for SIGCHLD was ignored");
+            return ExitCode::FAILURE;
+        }
     };
     // Its core, if it left one, is what is wanted; not ours.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the peak, the trough after it, the first and the last sample are always there.
 
-use pydefrag_heap::Sample;
+use pydefrag_heap::{Sample, peak_index};
 
 const MOST: usize = 2000;
 
@@ -25,22 +25,13 @@ impl Series {
         self.samples.clear();
     }
 
-    pub(crate) fn highest(&self) -> u64 {
-        self.samples.iter().map(|s| s.rss).max().unwrap_or(0)
-    }
-
     pub(crate) fn into_samples(self) -> Vec<Sample> {
         self.samples
     }
 
     /// Drops every other sample.
     fn thin(&mut self) {
-        let mut peak = 0;
-        for (i, s) in self.samples.iter().enumerate() {
-            if s.rss > self.samples[peak].rss {
-                peak = i;
-            }
-        }
+        let Some(peak) = peak_index(&self.samples) else { return };
         let trough = (peak..self.samples.len()).min_by_key(|i| self.samples[*i].in_use());
         let last = self.samples.len() - 1;
         let mut i = 0;
@@ -67,11 +58,27 @@ mod tests {
             };
             series.push(Sample { at: i as f64, rss, free });
         }
-        assert_eq!(series.highest(), 900);
         let samples = series.into_samples();
         assert!(samples.len() <= MOST && samples.windows(2).all(|w| w[0].at < w[1].at));
         let (peak, trough, ..) = pydefrag_heap::measures(&samples).unwrap();
         assert_eq!((peak.at, trough.at), (1001.0, 15_003.0));
         assert_eq!((samples[0].at, samples[samples.len() - 1].at), (0.0, 19_999.0));
+    }
+
+    #[test]
+    fn on_a_plateau_thinning_keeps_the_peak_that_is_measured() {
+        let mut series = Series::default();
+        for i in 0..20_000u64 {
+            // The highest is mostly free; the one most in use is a little lower.
+            let (rss, free) = match i {
+                3001 => (995_000, 0),
+                5001 => (1_000_000, 900_000),
+                _ => (992_000 + i % 7, 500_000),
+            };
+            series.push(Sample { at: i as f64, rss, free });
+        }
+        let samples = series.into_samples();
+        let (peak, trough, ..) = pydefrag_heap::measures(&samples).unwrap();
+        assert_eq!((peak.at, trough.at), (3001.0, 5001.0));
     }
 }

@@ -32,8 +32,12 @@ def hook():
     if folder not in value:
         # An interpreter inside a process that has been here already.
         return
-    ours = folder + os.pathsep if FORMER == "set" else folder
-    value = value.replace(ours if ours in value else folder, "", 1)
+    # With one separator: a launcher may have put folders before or after it, and an empty entry is the
+    # working directory.
+    for ours in (folder + os.pathsep, os.pathsep + folder, folder):
+        if ours in value:
+            value = value.replace(ours, "", 1)
+            break
     if value or FORMER != "unset":
         os.environ["PYTHONPATH"] = value
     else:
