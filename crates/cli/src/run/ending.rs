@@ -123,7 +123,9 @@ fn over_time(followed: Followed, note: Option<String>, account: &Snapshot) -> Ru
     let (peak, trough, trough_ratio, waste) = measures(&samples).unwrap_or(none);
     let unknown = (!followed.free_known && account.partial.is_some())
         .then(|| "free bytes of its heaps are not known, and counted as none".to_owned());
-    let left_out = (followed.left_out > 0).then(|| {
+    // A few while it starts another Python in its place are nothing to speak of.
+    let many = followed.left_out > samples.len() as u64 / 4 || (followed.last_left_out && !whole);
+    let left_out = (followed.left_out > 0 && many).then(|| {
         format!(
             "{} of the looks could not tell what is free in its heaps, and are no samples",
             followed.left_out
