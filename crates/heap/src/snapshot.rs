@@ -52,6 +52,32 @@ pub struct Snapshot {
     pub notes: Vec<String>,
 }
 
+impl Snapshot {
+    /// A snapshot taken now of which no more is known than what the kernel counts: all of it is nobody's.
+    pub fn bare(process: Process, memory: Memory) -> Snapshot {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Snapshot {
+            schema: SCHEMA,
+            tool: format!("pydefrag {}", env!("CARGO_PKG_VERSION")),
+            taken_at: now.map_or(0.0, |d| d.as_secs_f64()),
+            partial: None,
+            torn: Torn::default(),
+            process,
+            memory,
+            owners: Vec::new(),
+            unattributed: memory.rss,
+            residency_difference: 0,
+            pymalloc: None,
+            malloc: None,
+            fragmentation: None,
+            ladder: Ladder::default(),
+            verdict: None,
+            run: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// Why a snapshot is partial, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partial {

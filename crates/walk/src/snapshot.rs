@@ -5,7 +5,7 @@
 
 use pydefrag_heap::{
     Account, Basis, Detail, Fragmentation, Ladder, Libc, Malloc, Memory, Owner, OwnerKind, Partial,
-    Process, PythonInfo, SCHEMA, Snapshot, Torn,
+    Process, PythonInfo, Snapshot,
 };
 use pydefrag_image::{Image, Mapping, PageRun, ProcessFacts};
 use pydefrag_layout::malloc::CHUNK_HEADER;
@@ -139,31 +139,18 @@ fn assemble(
     owners.sort_by(|a, b| b.resident.cmp(&a.resident).then_with(|| a.name.cmp(&b.name)));
     let memory = memory(facts, &image.mappings);
     let owned: u64 = owners.iter().map(|o| o.resident).sum();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let process = Process {
+        pid: facts.pid,
+        command: facts.command.clone(),
+        threads: facts.threads,
+        python: None,
+        libc: None,
+    };
     Snapshot {
-        schema: SCHEMA,
-        tool: format!("pydefrag {}", env!("CARGO_PKG_VERSION")),
-        taken_at: now.map_or(0.0, |d| d.as_secs_f64()),
-        partial: None,
-        torn: Torn::default(),
-        process: Process {
-            pid: facts.pid,
-            command: facts.command.clone(),
-            threads: facts.threads,
-            python: None,
-            libc: None,
-        },
-        memory,
         unattributed: memory.rss.saturating_sub(owned),
         owners,
         residency_difference: difference,
-        pymalloc: None,
-        malloc: None,
-        fragmentation: None,
-        ladder: Ladder::default(),
-        verdict: None,
-        run: None,
-        notes: Vec::new(),
+        ..Snapshot::bare(process, memory)
     }
 }
 

@@ -3,9 +3,7 @@
 //! Owns what is said where there is no account. Nothing is made up then: of the heaps nothing is known, and
 //! the resident bytes of the last look are nobody's.
 
-use pydefrag_heap::{
-    Detail, Ended, Ladder, Memory, Partial, Process, Run, SCHEMA, Sample, Snapshot, Torn, measures,
-};
+use pydefrag_heap::{Detail, Ended, Memory, Partial, Process, Run, Sample, Snapshot, measures};
 
 use super::follow::Followed;
 
@@ -81,32 +79,16 @@ fn why_no_end(followed: &Followed) -> String {
 
 fn without_account(followed: &Followed, command: String, why: &str) -> Snapshot {
     let last = followed.last.as_ref();
-    let memory = last.map_or_else(Memory::default, |s| s.memory);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let process = Process {
+        pid: followed.main,
+        command: last.map_or(command, |s| s.facts.command.clone()),
+        threads: last.map_or(0, |s| s.facts.threads),
+        python: None,
+        libc: None,
+    };
     Snapshot {
-        schema: SCHEMA,
-        tool: format!("pydefrag {}", env!("CARGO_PKG_VERSION")),
-        taken_at: now.map_or(0.0, |d| d.as_secs_f64()),
         partial: Some(Partial { reason: why.into(), hint: None }),
-        torn: Torn::default(),
-        process: Process {
-            pid: followed.main,
-            command: last.map_or(command, |s| s.facts.command.clone()),
-            threads: last.map_or(0, |s| s.facts.threads),
-            python: None,
-            libc: None,
-        },
-        memory,
-        owners: Vec::new(),
-        unattributed: memory.rss,
-        residency_difference: 0,
-        pymalloc: None,
-        malloc: None,
-        fragmentation: None,
-        ladder: Ladder::default(),
-        verdict: None,
-        run: None,
-        notes: Vec::new(),
+        ..Snapshot::bare(process, last.map_or_else(Memory::default, |s| s.memory))
     }
 }
 
@@ -123,7 +105,9 @@ fn over_time(followed: Followed, note: Option<String>, account: &Snapshot) -> Ru
     let (peak, trough, trough_ratio, waste) = measures(&samples).unwrap_or(none);
     let unknown = (!followed.free_known && account.partial.is_some())
         .then(|| "free bytes of its heaps are not known, and counted as none".to_owned());
-    let left_out = (followed.left_out > 0).then(|| {
+    // A few while it starts another Python in its place are nothing to speak of.
+    let many = followed.left_out > samples.len() as u64 / 4 || (followed.last_left_out && !whole);
+    let left_out = (followed.left_out > 0 && many).then(|| {
         format!(
             "{} of the looks could not tell what is free in its heaps, and are no samples",
             followed.left_out

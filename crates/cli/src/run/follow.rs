@@ -377,9 +377,11 @@ impl Following {
         // A Python whose heap is not there yet has no free byte; in one that is never understood none is
         // known, which the report says.
         self.free_known |= seen.free.is_some();
-        self.last_left_out = seen.free.is_none() && self.free_known;
+        let sample = seen.free.is_some() || !self.free_known;
+        // What has become no Python has nothing to tell.
+        self.last_left_out = !sample && seen.python;
         self.left_out += u64::from(self.last_left_out);
-        if !self.last_left_out {
+        if sample {
             self.series.push(Sample { at, rss: seen.memory.rss, free: seen.free.unwrap_or(0) });
         }
         self.highest = self.highest.max(seen.memory.rss);
