@@ -50,15 +50,6 @@ pub struct Image {
 impl Image {
     /// Looks at the mappings and the residency of a live process. Its memory is not read yet.
     pub fn open(facts: &ProcessFacts) -> Result<Image, OpenError> {
-        Self::paced(facts, Pace::of(facts.pid))
-    }
-
-    /// The same without pauses, whatever the process does: for short looks that are themselves spaced.
-    pub fn open_at_once(facts: &ProcessFacts) -> Result<Image, OpenError> {
-        Self::paced(facts, Pace::default())
-    }
-
-    fn paced(facts: &ProcessFacts, pace: Pace) -> Result<Image, OpenError> {
         let pid = facts.pid;
         if facts.state == 'Z' || facts.state == 'X' {
             return Err(LookError::Zombie(pid).into());
@@ -66,7 +57,7 @@ impl Image {
         if facts.kernel {
             return Err(LookError::Kernel(pid, facts.name.clone()).into());
         }
-        let pace = Arc::new(pace);
+        let pace = Arc::new(Pace::of(pid));
         let mut smaps = read_smaps(pid, &pace)?;
         // Of a process whose map changes all the while, no list is whole.
         if smaps.overlaps > 0 && !pace.is_gentle() {

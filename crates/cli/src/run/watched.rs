@@ -54,7 +54,7 @@ impl Watched {
             *self = Watched { identity: Some(identity), ..Watched::new(self.pid) };
         }
         let facts = ProcessFacts::of(self.pid).ok()?;
-        let image = Image::open_at_once(&facts).ok()?;
+        let image = Image::open(&facts).ok()?;
         let (python, free) = self.free(&image);
         let memory = memory(&facts, &image.mappings);
         // What was read while it became another program means nothing.
