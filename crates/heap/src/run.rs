@@ -41,7 +41,7 @@ pub struct Run {
     pub seconds: f64,
     /// How it ended.
     pub ended: Ended,
-    /// The sample with most resident bytes (of those within 1% of the most, the one with most in use): a
+    /// The sample with most resident bytes (of those within 5% of the most, the one with most in use): a
     /// lower bound of the peak, which `memory.hwm` tells.
     pub peak: Sample,
     /// The sample with the fewest bytes in use after `peak`.
@@ -88,8 +88,9 @@ pub struct Child {
 }
 
 /// Samples whose RSS differs by less than this share are equally high: of these the one with most in
-/// use is the peak. On a plateau a few pages more would else decide.
-const SAME_HEIGHT: f64 = 0.01;
+/// use is the peak. On a plateau a few pages more would else decide, and RSS that grows by less makes no
+/// sample of its own.
+const SAME_HEIGHT: f64 = 0.05;
 
 /// Which of the samples is the peak; `None` without any.
 pub fn peak_index(samples: &[Sample]) -> Option<usize> {
