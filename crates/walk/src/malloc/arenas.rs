@@ -39,8 +39,6 @@ pub(crate) struct Arenas {
     pub(crate) safe_linking: bool,
     /// The main arena first.
     pub(crate) arenas: Vec<Arena>,
-    /// The state of an arena, or of one of its heaps, was not found to be sound.
-    pub(crate) unsound: bool,
 }
 
 /// No process has more: 8 per core, unless it was told otherwise.
@@ -67,16 +65,14 @@ pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Opti
 /// The arenas whose main one is at an address, if there is one of that form.
 pub(crate) fn of_ring(image: &Image, main: u64, form: Form, safe_linking: bool) -> Option<Arenas> {
     let ring = ring(image, main, form)?;
-    let mut found = Arenas { form, safe_linking, arenas: Vec::new(), unsound: false };
+    let mut found = Arenas { form, safe_linking, arenas: Vec::new() };
     let mut left = MOST_HEAPS;
     for (address, state) in ring {
         let main = found.arenas.is_empty();
         let segments = match main {
             true => main_segments(image, &state),
-            false => heaps(image, address, &state, form, left).unwrap_or_else(|| {
-                found.unsound = true;
-                Vec::new()
-            }),
+            // Without sound heaps nothing of it can be followed: all that it has stays unread.
+            false => heaps(image, address, &state, form, left).unwrap_or_default(),
         };
         left = left.saturating_sub(segments.len());
         found.arenas.push(Arena { address, main, state, segments });
