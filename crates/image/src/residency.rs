@@ -86,7 +86,11 @@ impl Residency {
             let mut plain = Residency::default();
             pace.locked(|| scan_range(file, m.start, m.end, guard, &mut plain))?;
             let shares = m.shared > 0 && m.anonymous > 0;
-            for run in plain.runs {
+            // A page that the kernel is moving looks swapped, though smaps counts it as resident. Where guard
+            // pages are told apart, nothing else does in a mapping without swap.
+            let moving = m.swap == 0 && guard != 0;
+            for mut run in plain.runs {
+                run.resident |= moving;
                 match shares {
                     true => all.split_by_sharing(file, run)?,
                     false => all.push(run),
