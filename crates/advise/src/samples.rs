@@ -53,6 +53,7 @@ pub(crate) fn snapshot(mut owners: Vec<Owner>) -> Snapshot {
         ladder: Ladder::default(),
         verdict: None,
         run: None,
+        explanation: None,
         notes: Vec::new(),
     }
 }

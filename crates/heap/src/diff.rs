@@ -207,6 +207,7 @@ mod tests {
             ladder: Ladder::default(),
             verdict: None,
             run: None,
+            explanation: None,
             notes: Vec::new(),
         }
     }

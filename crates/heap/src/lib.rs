@@ -31,6 +31,7 @@
 mod account;
 mod detail;
 mod diff;
+mod explanation;
 mod fit;
 mod malloc;
 mod owner;
@@ -44,6 +45,11 @@ mod verdict;
 pub use account::{Account, Ladder};
 pub use detail::{Detail, PoolRecord, PoolState};
 pub use diff::{Change, Diff, HeapChange, OwnerChange};
+pub use explanation::{
+    Amount, ClassPin, Coverage, Duplicates, Explanation, Garbage, Generation, Objects,
+    OwnerDuplicates, OwnerPin, OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, SlackOf,
+    StructureChange, TypePin, TypeTotal,
+};
 pub use fit::{RequestFit, request_fit};
 pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
 pub use owner::{Basis, Owner, OwnerKind};

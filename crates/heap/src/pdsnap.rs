@@ -248,6 +248,7 @@ mod tests {
             malloc: None,
             verdict: None,
             run: None,
+            explanation: None,
             fragmentation: None,
             ladder: Ladder::default(),
             notes: vec!["a note".into()],

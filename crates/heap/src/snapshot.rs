@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ladder, Malloc, Owner, Pymalloc, Run, Verdict};
+use crate::{Explanation, Ladder, Malloc, Owner, Pymalloc, Run, Verdict};
 
 /// Number of the JSON schema; raised when a field changes meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -48,6 +48,9 @@ pub struct Snapshot {
     /// The program over time, where it was run by the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+    /// What holds the memory; absent where objects were not looked at.
+    #[serde(flatten)]
+    pub explanation: Option<Explanation>,
     /// Things a reader should know: what was not tested, not seen, or assumed.
     pub notes: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Snapshot {
             ladder: Ladder::default(),
             verdict: None,
             run: None,
+            explanation: None,
             notes: Vec::new(),
         }
     }

@@ -227,6 +227,7 @@ pub(crate) fn usual() -> Snapshot {
         },
         verdict: None,
         run: None,
+        explanation: None,
         notes: vec![],
     })
 }
