@@ -19,5 +19,6 @@ pub mod cpython;
 pub mod glibc;
 pub mod malloc;
 pub mod mimalloc;
+pub mod objects;
 pub mod pymalloc;
 pub mod word;

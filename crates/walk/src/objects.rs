@@ -1,0 +1,20 @@
+//! Objects: what every live block is, who refers to it, and what that keeps resident.
+//!
+//! Data flows one way: `blocks` (all live blocks, numbered) → `classify` (what each is by its bytes, which
+//! buffers containers claim) → `edges` (who refers to whom, in an unlinked file) → `reach` (the way from a
+//! root to each block, as a shape) → `sums` (types, pins, slack, garbage). `stream` reads; `types` and
+//! `text` understand single structures; `kind` is what is kept of a block.
+//!
+//! Invariant: memory is read twice, in large pieces, and only what is live; there is no system call per
+//! object. Memory of our own is bounded by the number of live blocks; the graph lies in files.
+
+mod blocks;
+mod classify;
+mod edges;
+mod kind;
+mod reach;
+mod shape;
+mod slack;
+mod stream;
+mod text;
+mod types;
