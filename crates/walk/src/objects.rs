@@ -18,3 +18,5 @@ mod slack;
 mod stream;
 mod text;
 mod types;
+
+pub(crate) use blocks::Chunk;

@@ -13,7 +13,8 @@ use pydefrag_layout::malloc::CHUNK_HEADER;
 use crate::allocators::{Served, served};
 use crate::libc::Glibc;
 use crate::malloc::{self, MallocWalk};
-use crate::obmalloc::{States, states};
+use crate::objects::Chunk;
+use crate::obmalloc::{State, States, states};
 use crate::pymalloc::{Walk, walk};
 use crate::recognise::{self, part};
 use crate::regions::{Regions, Walked, divide};
@@ -28,6 +29,19 @@ pub struct Looked {
     pub detail: Detail,
     /// Its private anonymous pages, to be compared with those of the process that forked it.
     pub pages: Vec<PageRun>,
+    /// Where live blocks are, where objects are wanted.
+    pub(crate) heap: Option<Heap>,
+}
+
+/// What looking at objects needs of the walked heaps.
+#[derive(Debug)]
+pub(crate) struct Heap {
+    /// malloc's chunks in use.
+    pub(crate) chunks: Vec<Chunk>,
+    /// All that pymalloc and malloc have, free or not: no root lies there.
+    pub(crate) ranges: Vec<(u64, u64)>,
+    /// Bytes that a debug hook puts before each block's object.
+    pub(crate) front: u64,
 }
 
 impl Looked {
@@ -57,14 +71,20 @@ fn pages(image: &Image) -> Vec<PageRun> {
 }
 
 /// Makes the account of a process whose memory may be read.
-pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Result<Looked, Refusal> {
+/// `objects`: they will be looked at too, so where live blocks are is kept.
+pub fn snapshot(
+    facts: &ProcessFacts,
+    image: &Image,
+    runtime: &Runtime,
+    objects: bool,
+) -> Result<Looked, Refusal> {
     let read = |source| Refusal::Read { pid: image.pid, source };
     let States { states, interpreters } = states(image, runtime)?;
     let walked = walk(image, &states).map_err(read)?;
     let served = served(image, runtime);
     let (libc, glibc) = crate::libc::find(image);
-    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc).transpose());
-    let malloc = malloc.transpose().map_err(read)?;
+    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc, objects).transpose());
+    let mut malloc = malloc.transpose().map_err(read)?;
     let arena = |(at, i): &(u64, usize)| recognise::arena(*at, states[*i].geometry, *i);
     let mut claims: Vec<_> = walked.arenas.iter().map(arena).collect();
     claims.extend(malloc.iter().flat_map(recognise::malloc_heaps));
@@ -72,6 +92,10 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     let regions =
         divide(image, Some(runtime), Walked { claims, malloc: malloc.is_some(), mimalloc });
 
+    let heap = objects.then(|| {
+        let front = if served.debug_hooks { DEBUG_FRONT } else { 0 };
+        heap(&states, &walked, malloc.as_mut(), &regions, front)
+    });
     let any_arena = walked.pymalloc.arenas > 0;
     let allocator = match served.by {
         Some(by) => by,
@@ -116,7 +140,31 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     }
     snapshot.pymalloc = pymalloc;
     snapshot.notes = notes;
-    Ok(Looked { snapshot, detail: walked.detail, pages: pages(image) })
+    Ok(Looked { snapshot, detail: walked.detail, pages: pages(image), heap })
+}
+
+/// What `_PyMem_DebugRawAlloc` writes before each block: its size, its domain and forbidden bytes.
+const DEBUG_FRONT: u64 = 16;
+
+fn heap(
+    states: &[State],
+    walked: &Walk,
+    mut malloc: Option<&mut MallocWalk>,
+    regions: &Regions,
+    front: u64,
+) -> Heap {
+    let arena = |(at, i): &(u64, usize)| (*at, *at + states[*i].geometry.arena_size);
+    let mut ranges: Vec<_> = walked.arenas.iter().map(arena).collect();
+    let segments = malloc.iter().flat_map(|m| &m.arenas).flat_map(|a| &a.segments);
+    ranges.extend(segments.map(|s| (s.start, s.end)));
+    ranges.extend(&regions.mapped_chunks);
+    ranges.sort_unstable();
+    let used = malloc.as_mut().map(|m| std::mem::take(&mut m.used)).unwrap_or_default();
+    let mapped = regions.mapped_chunks.iter().filter(|_| malloc.is_some());
+    let mapped = mapped.map(|(start, end)| (start + CHUNK_HEADER, end - start - CHUNK_HEADER));
+    let chunks = used.into_iter().chain(mapped);
+    let chunks = chunks.map(|(address, size)| Chunk { address, size }).collect();
+    Heap { chunks, ranges, front }
 }
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
@@ -127,7 +175,7 @@ pub fn snapshot_partial(facts: &ProcessFacts, image: &Image, why: Partial) -> Lo
     let mut snapshot = assemble(facts, image, regions.owners, difference);
     snapshot.process.libc = crate::libc::find(image).0;
     snapshot.partial = Some(why);
-    Looked { snapshot, detail: Detail::default(), pages: pages(image) }
+    Looked { snapshot, detail: Detail::default(), pages: pages(image), heap: None }
 }
 
 fn assemble(
@@ -174,6 +222,7 @@ pub fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
 fn walk_malloc(
     image: &Image,
     glibc: &Glibc<'_>,
+    list: bool,
 ) -> Result<Option<MallocWalk>, pydefrag_image::ReadError> {
     let Some(found) = malloc::find(image, glibc.mapping, glibc.version.as_deref()) else {
         return Ok(None);
@@ -182,7 +231,7 @@ fn walk_malloc(
     if found.arenas.iter().all(|a| a.state.system == 0) {
         return Ok(None);
     }
-    malloc::walk(image, &found).map(Some)
+    malloc::walk(image, &found, list).map(Some)
 }
 
 fn pymalloc_owners(walked: &Walk, regions: &Regions) -> Vec<Owner> {

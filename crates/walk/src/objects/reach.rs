@@ -86,6 +86,38 @@ impl<'a> Reached<'a> {
         exact.then_some(found.ordinal)
     }
 
+    /// Addresses of all objects of a sort.
+    pub(crate) fn objects_of(&self, sort: Sort) -> Vec<u64> {
+        let wanted: Vec<bool> = self.types.iter().map(|t| t.sort == sort).collect();
+        let kinds = (0..self.of.len() as u32).map(|o| (o, self.table.kinds.get(o)));
+        let of_sort = kinds.filter(|(_, k)| k.is_object() && wanted[k.id() as usize - 1]);
+        let address = |(o, k): (Ordinal, Kind)| {
+            Some(self.table.blocks.block(o)?.0 + self.table.front() + k.before())
+        };
+        of_sort.filter_map(address).collect()
+    }
+
+    /// The block that an address lies in.
+    pub(crate) fn block_at(&self, address: u64) -> Option<Ordinal> {
+        self.table.blocks.find(address).map(|f| f.ordinal)
+    }
+
+    /// Blocks of a role that nothing reached.
+    pub(crate) fn unreached_of(&self, role: Role) -> Vec<Ordinal> {
+        let all = 0..self.of.len() as u32;
+        all.filter(|o| self.of[*o as usize] == 0 && self.table.kinds.get(*o).role() == role).collect()
+    }
+
+    /// Seeds a block of which it is not known what it is, and leaves it so.
+    pub(crate) fn seed_unknown(&mut self, root: u32, to: Ordinal) {
+        if self.of[to as usize] == 0 {
+            let kind = self.roots[root as usize].kind;
+            let group = self.table.kinds.get(to).group();
+            self.of[to as usize] = self.shapes.root(root, kind, group, to, false);
+            self.level.push(to);
+        }
+    }
+
     /// What nobody knew is whoever's that refers to it.
     fn adopt(&self, block: Ordinal, kind: Kind) {
         if self.table.kinds.get(block).role() == Role::Unknown {
