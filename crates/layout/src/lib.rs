@@ -16,8 +16,10 @@
 
 pub mod allocators;
 pub mod cpython;
+pub mod freelists;
 pub mod glibc;
 pub mod malloc;
 pub mod mimalloc;
 pub mod pymalloc;
+pub mod tracemalloc;
 pub mod word;
