@@ -273,6 +273,17 @@ pub fn are_kept_keys(minor: u8, second: u64) -> bool {
     }
 }
 
+/// Whether objects of a type that has a free list stand behind a GC head.
+pub fn has_gc_head(what: &str) -> bool {
+    !matches!(what, "float" | "int" | "complex" | "range" | "range_iterator")
+}
+
+/// Whether a GC head is that of an object that the collector does not track, as on a free list.
+pub fn is_untracked(next: u64, prev: u64) -> bool {
+    const FINALIZED: u64 = 1;
+    next == 0 && prev & !FINALIZED == 0
+}
+
 /// The types that have a free list, by the symbol that names them, and what is on it.
 pub const TYPES: [(&str, &str); 17] = [
     ("PyTuple_Type", "tuple"),

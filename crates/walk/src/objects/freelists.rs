@@ -11,7 +11,7 @@
 use pydefrag_image::Image;
 use pydefrag_layout::freelists::{
     DRIFT, FreeList, FreeLists, LONGEST, MOST_FLOATS, Member, STATIC, Shape, TYPES, are_kept_keys,
-    free_lists, has_free_list, links_in_refcount,
+    free_lists, has_free_list, has_gc_head, is_untracked, links_in_refcount,
 };
 use pydefrag_layout::word::{u32_at, u64_at};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -168,13 +168,24 @@ impl<'a> Lists<'a> {
         let (Some(first), Some(second)) = (self.word(at), self.word(at.wrapping_add(8))) else {
             return false;
         };
-        let unused = links_in_refcount(self.minor) || first == 0;
-        unused
-            && match member {
-                Member::Object(name) => self.named(second) == name,
-                Member::Keys => are_kept_keys(self.minor, second),
-                Member::Float | Member::Buffer => true,
+        let linked = links_in_refcount(self.minor);
+        match member {
+            // A block that pymalloc has back has its link where the GC head was.
+            Member::Object(name) => {
+                (linked || first == 0)
+                    && self.named(second) == name
+                    && (!has_gc_head(name) || self.untracked(at))
             }
+            // A dict that grew leaves its keys as they were, with one reference.
+            Member::Keys => (linked || first <= 1) && are_kept_keys(self.minor, second),
+            Member::Float => first == 0,
+            Member::Buffer => true,
+        }
+    }
+
+    fn untracked(&mut self, at: u64) -> bool {
+        let (next, prev) = (self.word(at.wrapping_sub(16)), self.word(at.wrapping_sub(8)));
+        matches!((next, prev), (Some(next), Some(prev)) if is_untracked(next, prev))
     }
 
     fn word(&mut self, at: u64) -> Option<u64> {
@@ -213,7 +224,8 @@ impl<'a> Lists<'a> {
                 if !first.is_multiple_of(8) || first == 0 || inside || !seen.insert(first) {
                     continue;
                 }
-                if self.is(first, Member::Keys) {
+                // With one reference they may be a dict's.
+                if self.is(first, Member::Keys) && self.word(first) == Some(0) {
                     found.insert(first, "dict keys");
                 } else if let Some((what, link)) = self.on_static_list(first) {
                     let most = if link.is_some() { LONGEST } else { 1 };
@@ -279,7 +291,7 @@ impl Rule {
     ///   That tells a listed object from the rest of one in a block that is a buffer now: the buffer's
     ///   owner has written to its beginning, while what is behind may be years old.
     /// - 3.8-3.13: the reference count is zero. An object that is being destroyed just now looks the
-    ///   same, and so does a frame that its code object keeps (3.8-3.9): nobody uses these either.
+    ///   same, and so does a frame that its code object keeps (3.8-3.10): nobody uses these either.
     /// - 3.14+: the count is the address of the next object of the same type, or zero. A reference count
     ///   that is also an address of an object of the same type is not to be expected: the halves of
     ///   an address would have to be the count, the overflow and the flags.
@@ -294,10 +306,8 @@ impl Rule {
         object: &[u64],
         mut peek: impl FnMut(u64) -> Option<[u64; 2]>,
     ) -> Option<&'static str> {
-        const FINALIZED: u64 = 1;
         let &[first, second, ..] = object else { return None };
-        let tracked = gc.is_some_and(|[next, prev]| next != 0 || prev & !FINALIZED != 0);
-        if tracked {
+        if gc.is_some_and(|[next, prev]| !is_untracked(next, prev)) {
             return None;
         }
         let what = self.types.get(&second).copied();
