@@ -27,16 +27,26 @@ const TRIES: usize = 5;
 /// What lies on the free lists of all interpreters: the address of each object (behind a GC head) or
 /// buffer, as CPython points to it, and what it is.
 pub(crate) fn free_listed(image: &Image, runtime: &Runtime) -> FxHashMap<u64, &'static str> {
-    let mut found = FxHashMap::default();
     if runtime.free_threaded() {
-        return found;
+        return FxHashMap::default();
     }
     let minor = runtime.layout.minor;
-    let Some(lists) = free_lists(minor) else {
-        return Lists::new(image, minor).statics(runtime);
-    };
+    match free_lists(minor) {
+        Some(lists) => per_interpreter(image, runtime, lists),
+        None => Lists::new(image, minor).statics(runtime),
+    }
+}
+
+/// The same of all interpreters of a version that keeps the lists in their states.
+pub(super) fn per_interpreter(
+    image: &Image,
+    runtime: &Runtime,
+    lists: &FreeLists,
+) -> FxHashMap<u64, &'static str> {
+    let mut found = FxHashMap::default();
     for interpreter in interpreters(image, runtime) {
-        let read = (0..TRIES).find_map(|_| Lists::new(image, minor).of(interpreter, lists));
+        let read =
+            (0..TRIES).find_map(|_| Lists::new(image, runtime.layout.minor).of(interpreter, lists));
         found.extend(read.unwrap_or_default());
     }
     found

@@ -99,7 +99,7 @@ pub(crate) fn sites(image: &Image, runtime: &Runtime) -> Option<Sites> {
 const DEBUG_HEAD: u64 = 16;
 
 /// The tables of `_PyRuntime.tracemalloc` (3.12+), the one of the default domain first.
-fn of_runtime(image: &Image, runtime: &Runtime, hint: u64) -> Option<Vec<Table>> {
+pub(super) fn of_runtime(image: &Image, runtime: &Runtime, hint: u64) -> Option<Vec<Table>> {
     const REACH: usize = 32 << 10;
     let base = runtime.address?;
     let mut bytes = vec![0; REACH + STATE];

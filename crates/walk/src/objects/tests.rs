@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use pydefrag_harness::variants::stripped_copy;
 use pydefrag_harness::{Interpreter, Interpreters, Target};
 use pydefrag_image::{Image, ProcessFacts};
-use pydefrag_layout::freelists::has_gc_head;
+use pydefrag_layout::freelists::{FreeLists, free_lists, has_gc_head};
 use rustc_hash::FxHashMap;
 
-use super::freelists::{Rule, free_listed};
-use super::sites::{Sites, sites};
+use super::freelists::{Rule, free_listed, per_interpreter};
+use super::sites::{Sites, of_runtime, sites};
 use crate::pool::{self, Pool};
 use crate::runtime::Runtime;
 
@@ -106,10 +107,15 @@ fn claimed(image: &Image, runtime: &Runtime) -> FxHashMap<u64, &'static str> {
     found
 }
 
-fn interpreters() -> Vec<&'static Interpreter> {
+/// All, those on other C libraries, and one without local symbols; `ONLY` names one for a quick try.
+fn interpreters() -> Vec<Interpreter> {
+    let all = Interpreters::load();
+    let mut found: Vec<_> = all.all().into_iter().cloned().collect();
+    found.extend(all.libc_variants());
+    found.extend(all.get("3.8").and_then(|plain| stripped_copy(plain).ok()));
     let only = std::env::var("ONLY").ok();
-    let all = Interpreters::load().all().into_iter();
-    all.filter(|i| only.as_ref().is_none_or(|name| *name == i.name)).collect()
+    found.retain(|i| only.as_ref().is_none_or(|name| *name == i.name));
+    found
 }
 
 /// Each in its own process: what one takes to answer changes its lists by a few.
@@ -117,7 +123,7 @@ const FEW: u64 = 6;
 
 #[test]
 fn what_was_freed_is_on_the_lists_and_as_much_as_the_interpreter_says() {
-    for interpreter in interpreters() {
+    for interpreter in &interpreters() {
         let mut target = Target::spawn(interpreter, "freelists.py", &[], &[]);
         let name = &interpreter.name;
         let freed = target.ask("free");
@@ -146,7 +152,7 @@ fn what_was_freed_is_on_the_lists_and_as_much_as_the_interpreter_says() {
 
 #[test]
 fn the_rule_claims_what_is_listed_and_nothing_else() {
-    for interpreter in interpreters() {
+    for interpreter in &interpreters() {
         for script in ["freelists.py", "mixed.py"] {
             let mut target = Target::spawn(interpreter, script, &[], &[]);
             let name = &interpreter.name;
@@ -204,7 +210,7 @@ fn check_places(found: &Sites, said: &str, head: u64, what: &str) {
 
 #[test]
 fn blocks_have_the_places_that_tracemalloc_says() {
-    for interpreter in interpreters() {
+    for interpreter in &interpreters() {
         for (frames, env) in [("1", ""), ("10", ""), ("1", "debug")] {
             let env: &[_] = if env.is_empty() { &[] } else { &[("PYTHONMALLOC", env)] };
             let mut target = Target::spawn(interpreter, "traced.py", &[frames], env);
@@ -234,7 +240,7 @@ fn blocks_have_the_places_that_tracemalloc_says() {
 
 #[test]
 fn other_domains_are_read_too() {
-    for interpreter in interpreters() {
+    for interpreter in &interpreters() {
         let mut target = Target::spawn(interpreter, "traced.py", &["3"], &[]);
         let said = target.ask("track");
         let (image, runtime) = look(&target);
@@ -246,9 +252,34 @@ fn other_domains_are_read_too() {
 
 #[test]
 fn who_does_not_trace_has_no_sites() {
-    for interpreter in interpreters() {
+    for interpreter in &interpreters() {
         let target = Target::spawn(interpreter, "idle.py", &[], &[]);
         let (image, runtime) = look(&target);
         assert!(sites(&image, &runtime).is_none(), "{}", interpreter.name);
+    }
+}
+
+#[test]
+fn what_a_patch_release_moved_is_found_near_by() {
+    for interpreter in interpreters().iter().filter(|i| i.minor >= 10) {
+        let name = &interpreter.name;
+        let mut target = Target::spawn(interpreter, "freelists.py", &[], &[]);
+        target.ask("free");
+        let (image, runtime) = look(&target);
+        let known = free_lists(runtime.layout.minor).expect("in the interpreter's state");
+        for moved in [-512, -72, 16, 40, 1000] {
+            let bases = [known.bases[0].wrapping_add_signed(moved)];
+            let bases: &'static [u64] = Box::leak(Box::new(bases));
+            let found = per_interpreter(&image, &runtime, &FreeLists { bases, ..*known });
+            assert_eq!(found, free_listed(&image, &runtime), "{name}: moved by {moved}");
+        }
+        drop(target);
+        if interpreter.minor >= 12 {
+            let target = Target::spawn(interpreter, "traced.py", &["1"], &[]);
+            let (image, runtime) = look(&target);
+            let tables = of_runtime(&image, &runtime, 0).expect("found by its form");
+            assert_eq!(tables.len(), 1, "{name}");
+            assert!(tables[0].entries > 1000, "{name}: {tables:?}");
+        }
     }
 }
