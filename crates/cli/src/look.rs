@@ -82,7 +82,8 @@ fn attempt(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
     let image = Image::open(facts).map_err(open_failure)?;
     Ok(match readable(&image) {
         Ok(()) => {
-            match Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime, false)) {
+            match Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime, false))
+            {
                 // Reading it would bring it back into memory.
                 Err(Refusal::Read { source: source @ ReadError::Swapped(_), .. }) => {
                     let reason = format!("the state of its interpreter cannot be read: {source}");

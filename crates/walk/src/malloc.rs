@@ -12,7 +12,7 @@ mod account;
 mod arenas;
 mod chunks;
 mod free;
-mod reader;
+pub(crate) mod reader;
 mod tcache;
 
 use pydefrag_heap::{Account, ArenaThread, MallocArena};

@@ -11,12 +11,20 @@
 mod blocks;
 mod classify;
 mod edges;
+mod frames;
+mod freelists;
+mod interpreters;
 mod kind;
 mod reach;
+mod roots;
 mod shape;
+mod sites;
 mod slack;
 mod stream;
 mod text;
 mod types;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use blocks::Chunk;

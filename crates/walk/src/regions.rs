@@ -111,8 +111,7 @@ pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -
         OwnerKind::Malloc => walked.malloc && part != part::UNWALKED,
         _ => false,
     };
-    let mut regions =
-        Regions {
+    let mut regions = Regions {
         mmapped,
         mapped_chunks,
         difference: division.difference,

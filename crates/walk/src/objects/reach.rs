@@ -105,7 +105,8 @@ impl<'a> Reached<'a> {
     /// Blocks of a role that nothing reached.
     pub(crate) fn unreached_of(&self, role: Role) -> Vec<Ordinal> {
         let all = 0..self.of.len() as u32;
-        all.filter(|o| self.of[*o as usize] == 0 && self.table.kinds.get(*o).role() == role).collect()
+        all.filter(|o| self.of[*o as usize] == 0 && self.table.kinds.get(*o).role() == role)
+            .collect()
     }
 
     /// Seeds a block of which it is not known what it is, and leaves it so.

@@ -70,7 +70,8 @@ pub(crate) fn locals(
     runtime: &Runtime,
     interpreters: &[Interpreter],
 ) {
-    for Local { value, name, function, thread, .. } in frames::locals(image, runtime, interpreters) {
+    for Local { value, name, function, thread, .. } in frames::locals(image, runtime, interpreters)
+    {
         let Some(to) = reached.target(value) else { continue };
         let root = match name.as_str() {
             frames::STACK_ITEM => format!("a value in use in {function} (thread {thread})"),
