@@ -9,12 +9,15 @@
 //! object. Memory of our own is bounded by the number of live blocks; the graph lies in files.
 
 mod blocks;
+mod chain;
 mod classify;
 mod edges;
 mod frames;
 mod freelists;
 mod interpreters;
 mod kind;
+mod names;
+mod pins;
 mod reach;
 mod roots;
 mod shape;

@@ -3,7 +3,7 @@
 //! Owns the numbering and the way from an address to a number. Holds no memory of the target: what is
 //! kept per block elsewhere is an array by these numbers. Free blocks have none.
 
-use pydefrag_heap::{Detail, PoolState};
+use pydefrag_heap::{Detail, PoolRecord, PoolState};
 use rustc_hash::FxHashMap;
 
 /// Number of a block.
@@ -119,6 +119,16 @@ impl<'a> Blocks<'a> {
         &self.detail.bitmaps[pool.bitmap as usize..][..(pool.carved as usize).div_ceil(64)]
     }
 
+    /// What was recorded of a pool.
+    pub(crate) fn record(&self, pool: &Pool) -> &PoolRecord {
+        &self.detail.pools[pool.record as usize]
+    }
+
+    /// Blocks that a pool has room for.
+    pub(crate) fn capacity(&self, pool: &Pool) -> u32 {
+        ((u64::from(self.detail.pool_size) - POOL_HEAD) / u64::from(pool.size)) as u32
+    }
+
     /// The pool that an address lies in.
     fn pool_at(&self, address: u64) -> Option<&Pool> {
         self.pool_of.get(&(address >> self.pool_shift)).map(|i| &self.pools[*i as usize])
@@ -203,8 +213,6 @@ impl<'a> Blocks<'a> {
 
 #[cfg(test)]
 mod tests {
-    use pydefrag_heap::PoolRecord;
-
     use super::*;
 
     #[test]

@@ -137,6 +137,11 @@ impl Kind {
         self.role() == Role::Object
     }
 
+    /// The type and role of a group.
+    pub(crate) fn of_group(group: u32) -> Kind {
+        Kind(group)
+    }
+
     /// Without what differs from object to object: type and role.
     pub(crate) fn group(self) -> u32 {
         self.0 & (TYPE | ROLE)

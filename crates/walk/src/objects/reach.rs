@@ -86,6 +86,47 @@ impl<'a> Reached<'a> {
         exact.then_some(found.ordinal)
     }
 
+    pub(crate) fn type_of_group(&self, group: u32) -> Option<&Type> {
+        self.type_of(Kind::of_group(group)).map(|t| &**t)
+    }
+
+    pub(crate) fn kind(&self, ordinal: Ordinal) -> Kind {
+        if ordinal == Ordinal::MAX { Kind::default() } else { self.table.kinds.get(ordinal) }
+    }
+
+    pub(crate) fn block(&self, ordinal: Ordinal) -> Option<(u64, u64)> {
+        if ordinal == Ordinal::MAX { None } else { self.table.blocks.block(ordinal) }
+    }
+
+    /// The word that is kept of a buffer.
+    pub(crate) fn note(&self, ordinal: Ordinal) -> u32 {
+        self.table.next[ordinal as usize].load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The shape where a chain's head ends: before the first step to one of many.
+    pub(crate) fn head_of(&self, id: ShapeId) -> ShapeId {
+        let mut head = id;
+        let mut at = id;
+        loop {
+            let shape = self.shapes.get(at);
+            match shape.step {
+                Step::Item | Step::Value | Step::Key => head = shape.parent,
+                // A slot of what is one of no many leads on; the buffer belongs to its container.
+                Step::Buffer if head == at => head = shape.parent,
+                _ => {}
+            }
+            if shape.parent == 0 {
+                break;
+            }
+            at = shape.parent;
+        }
+        // The many lie in a container's buffer.
+        while self.shapes.get(head).step == Step::Buffer {
+            head = self.shapes.get(head).parent;
+        }
+        if head == 0 { id } else { head }
+    }
+
     /// Addresses of all objects of a sort.
     pub(crate) fn objects_of(&self, sort: Sort) -> Vec<u64> {
         let wanted: Vec<bool> = self.types.iter().map(|t| t.sort == sort).collect();
@@ -190,8 +231,12 @@ impl<'a> Reached<'a> {
         let object = (self.table.front() + kind.before()) as i64;
         let offset = i64::from(edge.word) * 8 - object;
         let forms = self.table.types.forms;
+        let closure = super::chain::function_slots(forms.minor).0;
         match of.sort {
             _ if offset == objects::OB_TYPE as i64 => (Step::Class, false),
+            // The cells of a closure have names.
+            Sort::Tuple if above.namespace => (Step::Named(edge.word), false),
+            Sort::Function if offset == closure => (Step::Slot(edge.word), true),
             Sort::Tuple if offset >= forms.tuple_items as i64 => (Step::Item, false),
             Sort::Type => (Step::Slot(edge.word), offset == type_object::DICT as i64),
             Sort::Set => (Step::Item, false),
