@@ -129,6 +129,13 @@ impl Log {
         Ok(first)
     }
 
+    /// A copy of all that was appended so far.
+    pub fn kept(&self) -> io::Result<Vec<u64>> {
+        let mut bytes = vec![0; self.end.load(Ordering::Relaxed) as usize * 8];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes.chunks_exact(8).map(|b| u64::from_ne_bytes(b.try_into().unwrap())).collect())
+    }
+
     /// All of them.
     pub fn read(self) -> io::Result<Records> {
         let count = self.end.into_inner() as usize;

@@ -10,8 +10,10 @@
 
 mod blocks;
 mod chain;
+pub(crate) mod check;
 mod classify;
 mod edges;
+mod explain;
 mod frames;
 mod freelists;
 mod interpreters;
@@ -20,10 +22,13 @@ mod names;
 mod pins;
 mod reach;
 mod roots;
+mod savings;
 mod shape;
 mod sites;
+mod sizeof;
 mod slack;
 mod stream;
+mod tables;
 mod text;
 mod types;
 
@@ -31,3 +36,5 @@ mod types;
 mod tests;
 
 pub(crate) use blocks::Chunk;
+pub use check::Block;
+pub use explain::{Asked, explain};

@@ -38,10 +38,21 @@ pub struct Looked {
 pub(crate) struct Heap {
     /// malloc's chunks in use.
     pub(crate) chunks: Vec<Chunk>,
-    /// All that pymalloc and malloc have, free or not: no root lies there.
-    pub(crate) ranges: Vec<(u64, u64)>,
+    /// All that pymalloc and malloc have, free or not, in order.
+    pub(crate) ranges: Vec<HeapRange>,
+    /// Names of their owners.
+    pub(crate) owners: Vec<String>,
     /// Bytes that a debug hook puts before each block's object.
     pub(crate) front: u64,
+}
+
+/// Addresses that an allocator has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeapRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Index among the owners.
+    pub(crate) owner: usize,
 }
 
 impl Looked {
@@ -153,18 +164,26 @@ fn heap(
     regions: &Regions,
     front: u64,
 ) -> Heap {
-    let arena = |(at, i): &(u64, usize)| (*at, *at + states[*i].geometry.arena_size);
+    let interpreters = &walked.pymalloc.interpreters;
+    let mut owners: Vec<_> =
+        interpreters.iter().map(|i| pymalloc_name(interpreters.len(), i.id)).collect();
+    let first = owners.len();
+    owners.extend([MAIN_ARENA, THREAD_ARENAS, MMAPPED].map(String::from));
+    let range = |start, end, owner| HeapRange { start, end, owner };
+    let arena = |(at, i): &(u64, usize)| range(*at, *at + states[*i].geometry.arena_size, *i);
     let mut ranges: Vec<_> = walked.arenas.iter().map(arena).collect();
-    let segments = malloc.iter().flat_map(|m| &m.arenas).flat_map(|a| &a.segments);
-    ranges.extend(segments.map(|s| (s.start, s.end)));
-    ranges.extend(&regions.mapped_chunks);
+    for a in malloc.iter().flat_map(|m| &m.arenas) {
+        let owner = first + usize::from(!a.counts.main);
+        ranges.extend(a.segments.iter().map(|s| range(s.start, s.end, owner)));
+    }
+    ranges.extend(regions.mapped_chunks.iter().map(|c| range(c.0, c.1, first + 2)));
     ranges.sort_unstable();
     let used = malloc.as_mut().map(|m| std::mem::take(&mut m.used)).unwrap_or_default();
     let mapped = regions.mapped_chunks.iter().filter(|_| malloc.is_some());
     let mapped = mapped.map(|(start, end)| (start + CHUNK_HEADER, end - start - CHUNK_HEADER));
     let chunks = used.into_iter().chain(mapped);
     let chunks = chunks.map(|(address, size)| Chunk { address, size }).collect();
-    Heap { chunks, ranges, front }
+    Heap { chunks, ranges, owners, front }
 }
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
@@ -234,12 +253,18 @@ fn walk_malloc(
     malloc::walk(image, &found, list).map(Some)
 }
 
+const MAIN_ARENA: &str = "malloc main arena";
+const THREAD_ARENAS: &str = "malloc thread arenas";
+const MMAPPED: &str = "malloc mmapped chunks";
+
+fn pymalloc_name(interpreters: usize, id: i64) -> String {
+    let label = OwnerKind::Pymalloc.label();
+    if interpreters == 1 { label.to_owned() } else { format!("{label} (interpreter {id})") }
+}
+
 fn pymalloc_owners(walked: &Walk, regions: &Regions) -> Vec<Owner> {
     let interpreters = &walked.pymalloc.interpreters;
-    let name = |id: i64| match interpreters.len() {
-        1 => OwnerKind::Pymalloc.label().to_owned(),
-        _ => format!("{} (interpreter {id})", OwnerKind::Pymalloc.label()),
-    };
+    let name = |id: i64| pymalloc_name(interpreters.len(), id);
     let heaps = interpreters.iter().zip(&walked.accounts).enumerate();
     heaps
         .filter(|(_, (interpreter, _))| interpreter.arenas > 0)
@@ -268,9 +293,9 @@ fn malloc_owners(walked: &MallocWalk, regions: &Regions) -> Vec<Owner> {
         ..Default::default()
     };
     [
-        ("malloc main arena", part::MAIN_ARENA, arenas(true)),
-        ("malloc thread arenas", part::THREAD_ARENAS, arenas(false)),
-        ("malloc mmapped chunks", part::MMAPPED, mmapped),
+        (MAIN_ARENA, part::MAIN_ARENA, arenas(true)),
+        (THREAD_ARENAS, part::THREAD_ARENAS, arenas(false)),
+        (MMAPPED, part::MMAPPED, mmapped),
     ]
     .into_iter()
     .filter(|(_, _, account)| account.total() + account.live_not_resident > 0)

@@ -189,6 +189,13 @@ impl Chains<'_> {
         text::text(self.image, self.minor, self.image.word(at).ok()?)
     }
 
+    /// How many attributes a class's instances share the names of.
+    pub(crate) fn attributes(&self, of: &Type) -> Option<u64> {
+        let mut head = vec![0; self.types.forms.keys_head()];
+        self.image.read(of.cached_keys, &mut head).ok()?;
+        self.types.forms.keys(&head).map(|k| k.written).filter(|n| *n > 0)
+    }
+
     /// A value beside its instance or of a split dict.
     fn value_name(&self, values: &Shape, word: u32) -> Option<String> {
         let holder = self.reached.shapes.get(values.parent);
@@ -200,7 +207,8 @@ impl Chains<'_> {
                 let at = self.address(values.example)?;
                 let mut prefix = vec![0; 256.min(bytes as usize)];
                 self.image.read(at, &mut prefix).ok()?;
-                let prefix = (1..=prefix.len() / 8).find(|p| usize::from(prefix[p * 8 - 1]) == p * 8)?;
+                let prefix =
+                    (1..=prefix.len() / 8).find(|p| usize::from(prefix[p * 8 - 1]) == p * 8)?;
                 (bytes / 8).checked_sub(prefix as u64)?
             }
             Values::Inline => (bytes / 8).checked_sub(1)?,

@@ -168,9 +168,8 @@ fn emptied<G: Grouping>(blocks: &Blocks<'_>, by: &G) -> FxHashSet<u32> {
     let mut emptied = FxHashSet::default();
     for pools in classes.values_mut() {
         pools.sort_unstable();
-        let room = |p: &(u32, u32, bool)| {
-            u64::from(blocks.capacity(&blocks.pools[p.1 as usize]) - p.0)
-        };
+        let room =
+            |p: &(u32, u32, bool)| u64::from(blocks.capacity(&blocks.pools[p.1 as usize]) - p.0);
         let mut free: u64 = pools.iter().map(room).sum();
         let mut moved = 0u64;
         for p in pools.iter().filter(|p| p.2) {
@@ -187,7 +186,12 @@ fn emptied<G: Grouping>(blocks: &Blocks<'_>, by: &G) -> FxHashSet<u32> {
 }
 
 /// Shares out what all live blocks pin.
-pub(crate) fn pins<G: Grouping>(image: &Image, detail: &Detail, blocks: &Blocks<'_>, by: &G) -> Pinned {
+pub(crate) fn pins<G: Grouping>(
+    image: &Image,
+    detail: &Detail,
+    blocks: &Blocks<'_>,
+    by: &G,
+) -> Pinned {
     let empty = emptied(blocks, by);
     let mut groups = Vec::new();
     groups.resize_with(G::SORTS, Groups::default);
@@ -214,7 +218,8 @@ pub(crate) fn pins<G: Grouping>(image: &Image, detail: &Detail, blocks: &Blocks<
     }
     chunks(image, blocks, &mut sums);
     let classes = sums.classes.finish().into_iter().enumerate();
-    let of_class = |(c, pin): (usize, Pin)| (pin.count > 0 && c > 0).then_some((16 * c as u64, pin));
+    let of_class =
+        |(c, pin): (usize, Pin)| (pin.count > 0 && c > 0).then_some((16 * c as u64, pin));
     Pinned {
         classes: classes.filter_map(of_class).collect(),
         groups: sums.groups.into_iter().map(Groups::finish).collect(),
@@ -249,7 +254,9 @@ fn chunks<G: Grouping>(image: &Image, blocks: &Blocks<'_>, sums: &mut Sums<'_, G
     let mut page = Page { live: Vec::new() };
     let mut at = 0;
     let mut flush = |page: &mut Page, at: u64, sums: &mut Sums<'_, G>| {
-        if let Some(run) = image.residency.run_at(at).filter(|r| r.resident && !page.live.is_empty()) {
+        if let Some(run) =
+            image.residency.run_at(at).filter(|r| r.resident && !page.live.is_empty())
+        {
             sums.page(page, !run.shared, 0, false);
         }
         page.live.clear();

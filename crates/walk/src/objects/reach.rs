@@ -150,6 +150,25 @@ impl<'a> Reached<'a> {
             .collect()
     }
 
+    /// Tracked objects that nothing reached.
+    pub(crate) fn unreached_tracked(&self) -> Vec<Ordinal> {
+        let all = 0..self.of.len() as u32;
+        let tracked = |o: &u32| {
+            let kind = self.table.kinds.get(*o);
+            kind.is_object() && kind.tracked()
+        };
+        all.filter(|o| self.of[*o as usize] == 0).filter(tracked).collect()
+    }
+
+    pub(crate) fn is_garbage(&self, ordinal: Ordinal) -> bool {
+        self.root_of(ordinal) == RootKind::Garbage
+    }
+
+    /// What sort of root leads to a block.
+    pub(crate) fn root_of(&self, ordinal: Ordinal) -> RootKind {
+        self.shapes.get(self.of[ordinal as usize]).root
+    }
+
     /// Seeds a block of which it is not known what it is, and leaves it so.
     pub(crate) fn seed_unknown(&mut self, root: u32, to: Ordinal) {
         if self.of[to as usize] == 0 {

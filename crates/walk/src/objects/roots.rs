@@ -7,7 +7,7 @@
 
 use pydefrag_heap::RootKind;
 use pydefrag_image::{Image, Mapping, OS_PAGE, ReadError};
-use pydefrag_layout::objects::{dict, module};
+use pydefrag_layout::objects::module;
 
 use super::blocks::Ordinal;
 use super::frames::{self, Local};
@@ -214,7 +214,11 @@ fn window(
     Ok(())
 }
 
-/// The dict of an instance, for the sake of names: `ma_keys` of the dict at an address.
-pub(crate) fn keys_of(image: &Image, dict_address: u64) -> Option<u64> {
-    image.word(dict_address.checked_add(dict::KEYS as u64)?).ok()
+/// Seeds what the collector tracks and nothing reaches.
+pub(crate) fn garbage(reached: &mut Reached<'_>) {
+    let root = reached.root(RootKind::Garbage, "garbage".into());
+    for ordinal in reached.unreached_tracked() {
+        reached.seed_unknown(root, ordinal);
+    }
+    reached.walk();
 }
