@@ -193,22 +193,35 @@ fn generations(
     for head in interpreters.iter().flat_map(|i| &i.generations) {
         let mut row = Generation { name: head.name.into(), ..Default::default() };
         let first = image.word(head.head).map_or(0, |w| w & !3);
-        let mut at = table.blocks.find(first).map_or(0, |f| f.ordinal + 1);
+        let tracked = |o: u32| Some(o).filter(|o| table.kinds.get(*o).tracked());
+        let block = |address: u64| table.blocks.find(address).and_then(|f| tracked(f.ordinal));
+        let mut address = first;
         let mut left = most;
-        while at != 0 && left > 0 {
-            let ordinal = at - 1;
-            if !table.kinds.get(ordinal).tracked() {
-                break;
-            }
-            row.tracked += 1;
-            if reached.is_garbage(ordinal) {
-                row.garbage.add(table.blocks.block(ordinal).map_or(0, |b| b.1));
-            }
-            if head.name == "frozen" {
-                frozen.insert(ordinal, ());
-            }
-            at = table.next[ordinal as usize].load(Relaxed);
+        while address != head.head && address != 0 && left > 0 {
             left -= 1;
+            let Some(mut ordinal) = block(address) else {
+                // Static, or not what its block was taken for: its own word leads on.
+                address = image.word(address).map_or(0, |w| w & !3);
+                continue;
+            };
+            loop {
+                row.tracked += 1;
+                if reached.is_garbage(ordinal) {
+                    row.garbage.add(table.blocks.block(ordinal).map_or(0, |b| b.1));
+                }
+                if head.name == "frozen" {
+                    frozen.insert(ordinal, ());
+                }
+                let next = table.next[ordinal as usize].load(Relaxed).checked_sub(1);
+                match next.and_then(tracked).filter(|_| left > 0) {
+                    Some(next) => (ordinal, left) = (next, left - 1),
+                    None => break,
+                }
+            }
+            // Where the way leaves the blocks.
+            let start = table.blocks.block(ordinal).map_or(0, |b| b.0);
+            let head_at = start + table.front() + table.kinds.get(ordinal).before() - 16;
+            address = image.word(head_at).map_or(0, |w| w & !3);
         }
         match rows.iter_mut().find(|r| r.name == row.name) {
             Some(r) => {

@@ -36,8 +36,9 @@ fn slots(chains: &Chains<'_>, by_shape: &[Pin], totals: &[TypeTotal]) -> Vec<Sav
         }
     }
     let mut found = Vec::new();
-    for (i, t) in all.iter().enumerate() {
-        let (id, total) = (i as u32 + 1, &totals[i + 1]);
+    // Types that were met after the sums were made have no objects.
+    for (i, (t, total)) in all.iter().zip(totals.iter().skip(1)).enumerate() {
+        let id = i as u32 + 1;
         let plain = t.sort == Sort::Plain && t.is_heap() && t.head.itemsize == 0;
         if !plain || !t.has_dict(forms) || total.count == 0 {
             continue;
