@@ -338,3 +338,79 @@ impl Rule {
         (linked && (next == 0 || peek(next)?[0] == 0)).then_some("float")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use pydefrag_image::{Mapping, PageRun, Residency, SparseMemory};
+
+    use super::*;
+
+    const BASE: u64 = 0x7f00_0000_0000;
+    const SIZE: u64 = 64 << 10;
+
+    fn planted(words: &[u64]) -> Image {
+        let end = BASE + SIZE;
+        let run = PageRun { start: BASE, end, resident: true, huge: false, shared: false };
+        let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        bytes.resize(SIZE as usize, 0);
+        let mut memory = SparseMemory::default();
+        memory.plant(BASE, bytes);
+        let mapping = Mapping { start: BASE, end, ..Default::default() };
+        Image::planted(vec![mapping], Residency::from_runs(vec![run]), memory)
+    }
+
+    #[test]
+    fn a_chain_that_does_not_end_has_no_more_members_than_it_may() {
+        // A "float" that is its own next one, and an object buffer that is.
+        let image = planted(&[0, BASE, BASE + 16]);
+        let mut lists = Lists::new(&image, 12);
+        assert!(lists.chain(BASE, 8, 100, Member::Float).is_empty());
+        let mut lists = Lists::new(&image, 14);
+        assert!(lists.chain(BASE + 16, 0, 100, Member::Buffer).is_empty());
+    }
+
+    #[test]
+    fn the_rule_wants_what_is_listed_to_be_untracked_and_its_next_of_its_kind() {
+        let rule = |minor| Rule {
+            minor,
+            types: [(0x500, "tuple"), (0x600, "float")].into_iter().collect(),
+        };
+        let none = |_| None;
+        let old = rule(12);
+        assert_eq!(old.looks_free_listed(Some([0, 1]), &[0, 0x500], none), Some("tuple"));
+        assert_eq!(old.looks_free_listed(Some([0, 1]), &[1, 0x500], none), None);
+        assert_eq!(old.looks_free_listed(Some([BASE, 0]), &[0, 0x500], none), None);
+        assert_eq!(old.looks_free_listed(None, &[0, 0], none), None);
+        let linked = |at| (at == BASE).then_some([0, 0]);
+        assert_eq!(old.looks_free_listed(None, &[0, BASE], linked), Some("float"));
+        assert_eq!(old.looks_free_listed(None, &[0, BASE], |_| Some([1, 0])), None);
+        let new = rule(14);
+        let next = |at| (at == BASE).then_some([0, 0x600]);
+        assert_eq!(new.looks_free_listed(None, &[BASE, 0x600], next), Some("float"));
+        assert_eq!(new.looks_free_listed(None, &[0, 0x600], none), Some("float"));
+        assert_eq!(new.looks_free_listed(None, &[3 << 30, 0x600], next), None);
+        assert_eq!(new.looks_free_listed(Some([0, 0]), &[BASE, 0x500], next), None);
+        assert_eq!(new.looks_free_listed(None, &[], next), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(words in proptest::collection::vec(prop_oneof![
+            any::<u64>(), 0u64..200, (0..SIZE).prop_map(|at| BASE + (at & !7))], 0..4096),
+            minor in 8u8..16)
+        {
+            let image = planted(&words);
+            let mut lists = Lists::new(&image, minor);
+            if let Some(known) = free_lists(minor) {
+                for base in known.bases {
+                    let _ = lists.at(BASE, known);
+                    let _ = lists.of(BASE.wrapping_sub(*base), known);
+                }
+            }
+            for member in [Member::Float, Member::Keys, Member::Buffer, Member::Object("tuple")] {
+                prop_assert!(lists.chain(BASE, 24, 100, member).len() <= 100);
+            }
+        }
+    }
+}

@@ -392,3 +392,97 @@ fn gather(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use pydefrag_image::{Mapping, PageRun, Residency, SparseMemory};
+
+    use super::*;
+
+    const BASE: u64 = 0x7f00_0000_0000;
+    const SIZE: u64 = 1 << 20;
+
+    /// An image of one mapping with these words at these offsets.
+    fn planted(words: &[(u64, &[u64])]) -> Image {
+        let end = BASE + SIZE;
+        let mapping = Mapping { start: BASE, end, rss: SIZE, ..Default::default() };
+        let run = PageRun { start: BASE, end, resident: true, huge: false, shared: false };
+        let mut bytes = vec![0; SIZE as usize];
+        for (at, words) in words {
+            for (i, word) in words.iter().enumerate() {
+                let at = *at as usize + 8 * i;
+                bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let mut memory = SparseMemory::default();
+        memory.plant(BASE, bytes);
+        Image::planted(vec![mapping], Residency::from_runs(vec![run]), memory)
+    }
+
+    fn table(entries: u64, buckets: u64) -> Table {
+        Table { form: Form::Boxed, entries, buckets, array: BASE, functions: [1, 1] }
+    }
+
+    const BLOCK: u64 = 0x5555_0000_1230;
+    /// A `trace_t` at 0x2000, its traceback at 0x3000 (line 7 of the file at 0x4000: "a.py").
+    const TRACES: [(u64, &[u64]); 3] = [
+        (0x2000, &[48, BASE + 0x3000]),
+        (0x3000, &[1, 1 | 1 << 16 | (BASE + 0x4000) << 32, (BASE + 0x4000) >> 32 | 7 << 32]),
+        (0x4000, &[0, 0, 4, 0, 0x64, u64::from_le_bytes(*b"a.py\0\0\0\0")]),
+    ];
+
+    /// What is read of a table whose first two buckets begin with this entry.
+    fn read(entry: [u64; 4], more: &[(u64, &[u64])]) -> Sites {
+        let buckets = [ENTRY, ENTRY];
+        let mut words = vec![(0, &buckets[..]), (ENTRY - BASE, &entry)];
+        words.extend(TRACES);
+        words.extend(more);
+        let image = planted(&words);
+        let mut reader = Reader::new(&image, 13);
+        reader.traces(table(1 << 20, 16)).expect("it can be read");
+        reader.sites
+    }
+
+    const ENTRY: u64 = BASE + 0x1000;
+
+    #[test]
+    fn a_bucket_that_does_not_end_is_left() {
+        let found = read([ENTRY, BLOCK >> 4, BLOCK, BASE + 0x2000], &[]);
+        assert_eq!(found.places, [("a.py".to_owned(), 7)]);
+        assert_eq!((found.of(BLOCK), found.of(BLOCK + 16), found.of(0)), (Some(0), None, None));
+        assert!(found.traced.len() < 1000);
+    }
+
+    #[test]
+    fn entries_of_another_key_and_names_without_end_are_left_out() {
+        assert_eq!(read([0, BLOCK, BLOCK, BASE + 0x2000], &[]).blocks().count(), 0);
+        let endless = [0, 0, u64::MAX / 4, 0, 0x70];
+        let found = read([0, BLOCK >> 4, BLOCK, BASE + 0x2000], &[(0x4000, &endless)]);
+        assert_eq!(found.blocks().count(), 0);
+    }
+
+    #[test]
+    fn a_table_larger_than_its_memory_is_not_believed() {
+        let image = planted(&[]);
+        let mut reader = Reader::new(&image, 13);
+        reader.traces(table(1 << 40, 1 << 20)).unwrap();
+        assert!(reader.sites.traced.capacity() as u64 <= SIZE / TRACED);
+    }
+
+    #[test]
+    fn no_bytes_panic() {
+        proptest::proptest!(|(words in proptest::collection::vec(proptest::prelude::any::<u64>(), 0..600),
+            pointers in proptest::collection::vec(0u64..SIZE, 100))| {
+            // Pointers into the memory itself, so that they are followed.
+            let mut words = words;
+            words.extend(pointers.iter().map(|p| BASE + (p & !7)));
+            let image = planted(&[(0, &words), (0x1000, &words), (0x8000, &words)]);
+            for minor in [8, 13, 15] {
+                let form = if minor == 8 { Form::Inline { key: 12 } } else { Form::Boxed };
+                let mut reader = Reader::new(&image, minor);
+                reader.traces(Table { form, ..table(1000, 512) }).unwrap();
+                reader.place(pointers.iter().map(|p| (BASE + p, BASE + p)).collect()).unwrap();
+            }
+        });
+    }
+}
