@@ -152,8 +152,8 @@ const FORMS: [Objects; 8] = [
     Objects { minor: 11, preheader: 1 << 4, tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: true,  heap_type: 904, ht_name: 848, ht_cached_keys: 872, values: Values::Beside, short_refcount: false },
     Objects { minor: 12, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 920, ht_name: 856, ht_cached_keys: 880, values: Values::Tagged, short_refcount: false },
     Objects { minor: 13, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 928, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: false },
-    Objects { minor: 14, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 16, log2_keys: true,  heap_type: 936, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: true  },
-    Objects { minor: 15, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 16, log2_keys: true,  heap_type: 944, ht_name: 864, ht_cached_keys: 888, values: Values::Inline, short_refcount: true  },
+    Objects { minor: 14, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 936, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: true  },
+    Objects { minor: 15, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 944, ht_name: 864, ht_cached_keys: 888, values: Values::Inline, short_refcount: true  },
 ];
 
 /// The forms of a minor version; of a newer one than is known, those of the newest.
