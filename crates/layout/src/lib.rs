@@ -17,6 +17,7 @@
 pub mod allocators;
 pub mod cpython;
 pub mod glibc;
+pub mod interpreter;
 pub mod malloc;
 pub mod mimalloc;
 pub mod pymalloc;

@@ -23,6 +23,8 @@ mod headers;
 mod libc;
 mod light;
 mod malloc;
+#[allow(dead_code)]
+mod objects;
 mod obmalloc;
 mod pool;
 mod private;
