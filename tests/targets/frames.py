@@ -18,6 +18,7 @@ import serve
 DEPTH = int(sys.argv[1]) if len(sys.argv) > 1 else 50
 
 ids = {}
+kept = []
 event = threading.Event()
 begun = threading.Barrier(3)
 

@@ -242,4 +242,23 @@ mod tests {
         assert!(!list(|p| p.word(AT, 0x4000)), "the first is skipped");
         assert!(!list(|p| p.word(0x3000, 0x9_0000)), "out of memory");
     }
+
+    #[test]
+    fn the_lists_are_where_the_collector_itself_points() {
+        let collector = interpreter::interpreter(13).unwrap().collector;
+        // As 3.13.18 has them: four bytes before their place in 3.13.0.
+        let heads = [20, 44, 68, 104].map(|offset| AT + offset);
+        let planted = |pointer: u64, heads: &[u64]| {
+            let mut plan = Plan::default();
+            heads.iter().for_each(|head| plan.words(*head, &[*head, *head]));
+            plan.word(AT + 96, pointer);
+            let found = generations(&plan.image(), &collector, AT, ["0", "1", "2"]);
+            found.iter().map(|g| g.head).collect::<Vec<_>>()
+        };
+        assert_eq!(planted(heads[0], &heads), heads);
+        assert_eq!(planted(AT + COLLECTOR_MOST, &heads), [AT + 104], "a pointer out of it");
+        let known = [24, 48, 72, 104].map(|offset| AT + offset);
+        assert_eq!(planted(0, &known), known);
+        assert_eq!(planted(AT + 20, &known), known, "it points at no list");
+    }
 }
