@@ -59,8 +59,10 @@ class Owner:
         shared = ["shared"]
 
         def inner():
-            ids["inner/shared"] = id(shared)
+            lent = ["lent"]
+            ids.update({"inner/shared": id(shared), "inner/lent": id(lent)})
             self.method(DEPTH)
+            return lambda: lent
 
         inner()
 

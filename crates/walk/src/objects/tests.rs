@@ -45,7 +45,7 @@ fn locals_of_all_threads_are_found_by_name() {
     for python in Interpreters::load().all() {
         let mut target = spawn(python, "frames.py", &["20"]);
         let wanted = ids(&mut target);
-        assert_eq!(wanted.len(), 10, "{wanted:?}");
+        assert_eq!(wanted.len(), 11, "{wanted:?}");
         let (image, runtime) = look(&target);
         let found = locals(&image, &runtime, &interpreters(&image, &runtime));
         for (key, id) in &wanted {
@@ -60,7 +60,7 @@ fn locals_of_all_threads_are_found_by_name() {
             let is = |local: &&Local| {
                 let value = match key.as_str() {
                     // `cell_contents` is the cell's first field.
-                    "inner/shared" => image.word(local.value + 16).expect("a cell"),
+                    "inner/shared" | "inner/lent" => image.word(local.value + 16).expect("a cell"),
                     _ => local.value,
                 };
                 value == *id && local.name == variable && short(&local.function) == function
