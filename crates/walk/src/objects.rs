@@ -4,6 +4,4 @@ mod frames;
 mod interpreters;
 #[cfg(test)]
 mod planted;
-#[cfg(test)]
-mod tests;
 mod text;

@@ -276,6 +276,9 @@ impl<'a> Walk<'a> {
 }
 
 #[cfg(test)]
+mod processes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::objects::planted::Plan;
@@ -380,6 +383,10 @@ mod tests {
         assert_eq!(within(9, 1, code + 100), 1);
         assert_eq!(within(9, 9, code + 6), 2);
         assert_eq!(within(9, 9, code - 1), 0);
+        let mut walk = Walk::new(&image, interpreter(14).unwrap());
+        let upto = |text| Bounds { locals: 9, frames: 9, text };
+        assert!(walk.read_code(CODE, &upto(code)).is_some());
+        assert!(walk.read_code(CODE, &upto(code)).is_none(), "no text left for its names");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use pydefrag_harness::{Interpreter as Python, Interpreters, Target};
 use pydefrag_image::{Image, ProcessFacts};
 use pydefrag_layout::interpreter::{GC_HEAD, gc_head};
 
-use super::frames::{LOCALS, Local, MAIN_THREAD, STACK_ITEM, locals};
-use super::interpreters::{GenerationHead, interpreters};
+use super::{LOCALS, Local, MAIN_THREAD, STACK_ITEM, locals};
 use crate::Runtime;
+use crate::objects::interpreters::{GenerationHead, interpreters};
 
 fn look(target: &Target) -> (Image, Runtime) {
     target.wait_blocked();
