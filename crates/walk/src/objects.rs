@@ -19,6 +19,8 @@ mod freelists;
 mod interpreters;
 mod kind;
 mod names;
+#[cfg(test)]
+mod planted;
 mod pins;
 mod reach;
 mod roots;

@@ -75,14 +75,7 @@ pub(crate) fn locals(image: &Image, runtime: &Runtime, interpreters: &[Interpret
 }
 
 fn locals_of(image: &Image, layout: &Layout, states: &[u64], names: &Names<'_>) -> Vec<Local> {
-    let mut walk = Walk {
-        image,
-        layout,
-        codes: FxHashMap::default(),
-        seen: FxHashSet::default(),
-        locals: Vec::new(),
-        text: 0,
-    };
+    let mut walk = Walk::new(image, layout);
     for (i, state) in states.iter().enumerate() {
         // What the threads before have left of their shares is the next ones'.
         let share =
@@ -150,7 +143,12 @@ struct Walk<'a> {
     text: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(image: &'a Image, layout: &'a Layout) -> Self {
+        let (codes, seen) = Default::default();
+        Walk { image, layout, codes, seen, locals: Vec::new(), text: 0 }
+    }
+
     fn thread(&mut self, state: u64, name: &str, upto: &Bounds) {
         let innermost = match self.layout.thread.innermost {
             Innermost::Frame(at) => word(self.image, state, at),
@@ -278,6 +276,9 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
+mod processes;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::objects::planted::Plan;
@@ -365,6 +366,27 @@ mod tests {
             assert_eq!(found(|p| p.word(OUTER + 8, nowhere)), whole);
             assert_eq!(found(|p| p.word(STATE + 72, nowhere)), []);
         }
+    }
+
+    #[test]
+    fn a_thread_stops_at_each_of_its_bounds() {
+        let image = plan().image();
+        let within = |locals, frames, text| {
+            let mut walk = Walk::new(&image, interpreter(14).unwrap());
+            walk.thread(STATE, "t", &Bounds { locals, frames, text });
+            walk.locals.len()
+        };
+        // The code object costs two names; then `x`, `f` and `t` are a byte each.
+        let code = 2 * (NAME + 1);
+        assert_eq!(within(9, 9, code + 100), 3);
+        assert_eq!(within(2, 9, code + 100), 2);
+        assert_eq!(within(9, 1, code + 100), 1);
+        assert_eq!(within(9, 9, code + 6), 2);
+        assert_eq!(within(9, 9, code - 1), 0);
+        let mut walk = Walk::new(&image, interpreter(14).unwrap());
+        let upto = |text| Bounds { locals: 9, frames: 9, text };
+        assert!(walk.read_code(CODE, &upto(code)).is_some());
+        assert!(walk.read_code(CODE, &upto(code)).is_none(), "no text left for its names");
     }
 
     #[test]

@@ -240,6 +240,11 @@ mod tests {
         assert!(!list(|p| p.word(0x4000, 0x3000)), "the last leads elsewhere");
         assert!(!list(|p| p.word(0x4008, 0x5000)), "a broken link");
         assert!(!list(|p| p.word(AT, 0x4000)), "the first is skipped");
+        let another_last = |p: &mut Plan| {
+            p.word(AT + 8, 0x5000);
+            p.word(0x5000, AT);
+        };
+        assert!(!list(another_last), "the last is not on the way");
         assert!(!list(|p| p.word(0x3000, 0x9_0000)), "out of memory");
     }
 
