@@ -44,12 +44,12 @@ pub(super) fn types(a: &Explanation, b: &Explanation) -> Vec<TypeChange> {
         let rows = all.map(|t| (t.name.clone(), [t.bytes.saturating_add(t.buffers), t.count]));
         Listed::of(rows, e.objects.other_types.count > 0)
     };
-    let changed = changes(listed(a), listed(b), |[bytes, _]| *bytes);
+    let changed = changes(listed(a), listed(b), |a, b| a[0].abs_diff(b[0]));
     let row = |(name, [bytes, count]): (String, [Change; 2])| TypeChange { name, count, bytes };
     changed.into_iter().map(row).collect()
 }
 
-/// The owners of what pins that changed, by their bytes on OS pages with what these pin.
+/// The owners of what pins that changed, by their bytes and by what these pin.
 pub(super) fn pins(a: &Explanation, b: &Explanation) -> Vec<PinChange> {
     let listed = |e: &Explanation| {
         let all = || e.pins.by_owner.iter();
@@ -58,7 +58,10 @@ pub(super) fn pins(a: &Explanation, b: &Explanation) -> Vec<PinChange> {
         let rows = all().map(|p| (p.owner.clone(), row(&p.pin)));
         Listed::of(rows, shared_out < e.pins.pinned)
     };
-    let changed = changes(listed(a), listed(b), |[pinned, bytes, _]| pinned.saturating_add(*bytes));
+    // What an owner gained in live blocks it may have lost in what these pin: the one does not hide the other.
+    let changed = changes(listed(a), listed(b), |a, b| {
+        a[0].abs_diff(b[0]).saturating_add(a[1].abs_diff(b[1]))
+    });
     let row = |(owner, [pinned, bytes, count]): (String, [Change; 3])| PinChange {
         owner,
         count,
@@ -90,12 +93,12 @@ impl<const N: usize> Listed<N> {
     }
 }
 
-/// What differs, most changed in `size` first. What only one look lists counts as nothing in the other,
+/// What differs, most `moved` first. What only one look lists counts as nothing in the other,
 /// unless that may have left it out with as much.
 fn changes<const N: usize>(
     a: Listed<N>,
     mut b: Listed<N>,
-    size: fn(&[u64; N]) -> u64,
+    moved: fn(&[u64; N], &[u64; N]) -> u64,
 ) -> Vec<(String, [Change; N])> {
     let mut pairs = Vec::new();
     for (name, before) in a.rows {
@@ -109,7 +112,7 @@ fn changes<const N: usize>(
     pairs.extend(new.map(|(name, after)| (name, [0; N], after)));
     pairs.retain(|(_, before, after)| before != after);
     pairs.sort_by_cached_key(|(name, before, after)| {
-        (std::cmp::Reverse(size(before).abs_diff(size(after))), name.clone())
+        (std::cmp::Reverse(moved(before, after)), name.clone())
     });
     pairs.truncate(MOST_ROWS);
     let change = |before: [u64; N], after: [u64; N]| {
