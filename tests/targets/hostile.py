@@ -87,16 +87,22 @@ def names():
 def torn():
     """Objects half built, with counts and pointers that mean nothing."""
     garbage = [0, 1, -1, 1 << 63, 1 << 62, 0x4141414141414141, id(list), id(None), 8, 0xFFFFFFFF]
-    made = []
+    torn = type("Torn", (), {})
+    slots = type("TornSlots", (), {"__slots__": ("a", "b", "c")})
+    made, pokes = [], []
     for value in garbage:
         for field in range(0, 48, 8):
-            for one in ([1, 2, 3], {"a": 1}, {1: 2}, set(range(20)), bytearray(40), (1, 2, 3, 4), collections.deque(range(100)),
-                        "text of some length: %d" % field, "\u03b1 text %d" % field, b"bytes of some length", 10 ** 50, 2.5,
-                        type("Torn", (), {})(), type("TornSlots", (), {"__slots__": ("a", "b", "c")})()):
-                made.append(one)
-                poke(id(one) + field, value)
-                # Never freed, and not to be followed by the collector.
-                made.append(ctypes.c_uint64.from_address(id(one)))
+            number = len(made)
+            several = [[1, 2, 3], {"a": number}, {number: 2}, set(range(20)), bytearray(40), (1, 2, number), collections.deque(range(100)),
+                       "text of some length: %d" % number, "\u03b1 text %d" % number, b"bytes %d" % number, 10 ** 50 + number,
+                       number + 0.5, torn(), slots()]
+            made += several
+            # Not behind its end: there the next object may be one that we need.
+            pokes += [(id(one) + field, value) for one in several if field + 8 <= type(one).__basicsize__]
+    del several
+    # By addresses alone: from here on nobody takes or drops a reference to one of them.
+    for address, value in pokes:
+        poke(address, value)
     kinds = [type("TornType%d" % n, (), {}) for n in range(600)]
     rows = iter(kinds)
     for value in garbage + [id(kinds[0]), id(kinds[0]) + 8]:
