@@ -19,9 +19,9 @@ mod freelists;
 mod interpreters;
 mod kind;
 mod names;
+mod pins;
 #[cfg(test)]
 mod planted;
-mod pins;
 mod reach;
 mod roots;
 mod savings;
