@@ -150,7 +150,7 @@ def fakes():
     # Objects, really allocated, whose type is such a fake, or one of themselves.
     for number in range(2000):
         one = bytearray(b"\1" + b"\0" * 99)
-        address = peek(id(one) + (32 if sys.version_info < (3, 15) else 40))
+        address = peek(id(one) + 40)
         WORD.pack_into(one, 8, (base + 512 * number, address, id(type), id(int))[number % 4])
         made.append(one)
     return made, area
