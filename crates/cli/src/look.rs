@@ -8,7 +8,7 @@ use pydefrag_heap::Partial;
 use pydefrag_image::{
     Denial, Identity, Image, LookError, OpenError, ProcessFacts, ReadError, diagnose,
 };
-use pydefrag_walk::{Looked, Refusal, Runtime, snapshot, snapshot_partial};
+use pydefrag_walk::{Asked, Looked, Refusal, Runtime, explain, snapshot, snapshot_partial};
 
 use crate::failure::hinted;
 use crate::objects::Objects;
@@ -96,21 +96,19 @@ fn attempt(
     objects: &Objects,
     report: Report<'_>,
 ) -> anyhow::Result<Result<Looked, Refusal>> {
-    // Nothing looks at objects yet.
-    let _ = (objects, report);
     let pid = facts.pid;
     let image = Image::open(facts).map_err(open_failure)?;
     Ok(match readable(&image) {
         Ok(()) => {
             let looked = Runtime::find(&image).and_then(|runtime| {
-                let mut looked = snapshot(facts, &image, &runtime, true)?;
-                let asked = pydefrag_walk::Asked {
-                    progress: &|_, _| {},
-                    show_values: false,
-                    blocks: 0,
-                    at: &[],
+                let mut looked = snapshot(facts, &image, &runtime, objects.wanted)?;
+                let asked = Asked {
+                    progress: report,
+                    show_values: objects.show_values,
+                    blocks: objects.blocks,
+                    at: &objects.at,
                 };
-                pydefrag_walk::explain(&image, &runtime, &mut looked, &asked)
+                explain(&image, &runtime, &mut looked, &asked)
                     .map_err(|source| Refusal::Read { pid, source })?;
                 Ok(looked)
             });

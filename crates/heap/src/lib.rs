@@ -50,7 +50,7 @@ pub use account::{Account, Ladder};
 pub use detail::{Detail, PoolRecord, PoolState};
 pub use diff::{Change, Diff, HeapChange, MOST_ROWS, OwnerChange, PinChange, TypeChange};
 pub use explanation::{
-    Amount, ClassPin, Coverage, Duplicates, Explanation, Garbage, Generation, Objects,
+    Amount, Block, ClassPin, Coverage, Duplicates, Explanation, Garbage, Generation, Objects,
     OwnerDuplicates, OwnerPin, OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, SlackOf,
     StructureChange, TypePin, TypeTotal,
 };

@@ -117,6 +117,7 @@ pub(crate) fn rich() -> Explanation {
         without_site: Amount { count: 12_000, bytes: MIB },
     };
     Explanation {
+        blocks: Vec::new(),
         objects: Objects {
             all: Amount { count: 900_000, bytes: 140 * MIB },
             typed: Amount { count: 700_000, bytes: 90 * MIB },

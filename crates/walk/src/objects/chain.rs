@@ -171,6 +171,12 @@ impl Chains<'_> {
         Some(self.reached.block(ordinal)?.0 + self.types.front)
     }
 
+    /// The text of a str, for those who asked for contents.
+    pub(crate) fn content(&self, ordinal: u32) -> Option<String> {
+        let at = self.address(ordinal)? + self.reached.kind(ordinal).before();
+        text::text(self.image, self.minor, at)
+    }
+
     /// The key of the entry of a dict's table that a word belongs to.
     fn key_at(&self, table: u32, word: u32) -> Option<String> {
         let form = TableForm::of(self.reached.note(table))?;
