@@ -97,6 +97,7 @@ fn ten_thousand_blocks_are_what_the_process_says_they_are() {
         assert!(typed * 2 >= BLOCKS as u64 && owned * 50 >= BLOCKS as u64, "{what}: {v:#}");
         assert!(count(v, "not_reached") * 10 <= typed, "{what}: {v:#}");
         assert!(count(v, "gone") <= 20, "{what}: {v:#}");
+        assert!(count(v, "changed") <= 5, "{what}: {:#}", v["wrong"]["changed"]);
     });
 }
 
