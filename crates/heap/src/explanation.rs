@@ -83,7 +83,7 @@ pub struct Objects {
     pub unknown: Amount,
     /// The same four of pymalloc's blocks alone.
     pub pymalloc: Coverage,
-    /// Objects that the collector tracks.
+    /// Objects that the collector tracks, without the frozen ones.
     pub tracked: u64,
     /// Types, largest first, with their buffers.
     pub types: Vec<TypeTotal>,

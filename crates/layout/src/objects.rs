@@ -255,6 +255,8 @@ impl Objects {
         let wide = legacy.then(|| (u64_at(b, 40), u64_at(b, 64)));
         let wide = wide.and_then(|(p, n)| copy(p, n.saturating_add(1).saturating_mul(4)));
         if compact {
+            // Of four-byte text, the wide copy is the text itself.
+            let wide = wide.filter(|_| kind != 4);
             let size = self.compact as u64 + bytes;
             let text = Some(self.compact);
             return Some(Str { length, kind, interned, text, size, data: None, utf8, wide });
@@ -397,7 +399,8 @@ pub fn type_head(b: &[u8]) -> Option<TypeHead> {
     };
     let sane = (16..1 << 20).contains(&head.basicsize)
         && head.itemsize < 1 << 16
-        && head.flags & flag::READY != 0
+        // Some static types are never made ready.
+        && (head.flags & flag::READY != 0 || head.flags & flag::HEAP_TYPE == 0)
         && head.metatype.is_multiple_of(8)
         && head.metatype != 0
         && head.name != 0;

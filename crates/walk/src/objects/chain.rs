@@ -88,6 +88,10 @@ impl Chains<'_> {
                     let Some(name) = name else {
                         // The way leads through, to what is named or to one of many.
                         if !self.transparent(shape, path[i - 1]) {
+                            if !types {
+                                break;
+                            }
+
                             tell(&mut text, &mut named);
                             text.push_str(&format!(" -> {}", self.type_name(shape.group)));
                         }

@@ -31,9 +31,14 @@ pub(crate) fn blocks(
     }
     // Any order will do that prefers no block, and is the same each time.
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ count;
-    for _ in 0..(asked.blocks as u64).min(count) {
+    let wanted = (asked.blocks as u64).min(count) as usize;
+    let mut drawn = rustc_hash::FxHashSet::default();
+    while drawn.len() < wanted {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        chosen.push(((state >> 33) % count) as Ordinal);
+        let ordinal = ((state >> 33) % count) as Ordinal;
+        if drawn.insert(ordinal) {
+            chosen.push(ordinal);
+        }
     }
     let mut holders: FxHashMap<Ordinal, Option<(Ordinal, u32)>> =
         chosen.iter().map(|o| (*o, None)).collect();

@@ -268,6 +268,11 @@ impl<'a> Classifier<'a> {
                     self.slack(ordinal, SlackSort::ByteArray, allocated, allocated - length);
                 }
             }
+            // `arrayobject`: its items stand where a list's do.
+            Sort::Array if long(40) => {
+                let kind = Kind::new(Role::Data, id).with(false, false, true);
+                t.claim(word(list::ITEMS), 0, kind, 0);
+            }
             Sort::Deque if long(40) => {
                 let kind = Kind::new(Role::Block, id);
                 for block in [word(deque::LEFT), word(deque::RIGHT)] {

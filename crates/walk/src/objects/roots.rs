@@ -73,10 +73,14 @@ pub(crate) fn locals(
     for Local { value, name, function, thread, .. } in frames::locals(image, runtime, interpreters)
     {
         let Some(to) = reached.target(value) else { continue };
+        let thread = match thread.starts_with("thread ") {
+            true => thread,
+            false => format!("thread {thread}"),
+        };
         let root = match name.as_str() {
-            frames::STACK_ITEM => format!("a value in use in {function} (thread {thread})"),
-            frames::LOCALS => format!("locals() of {function} (thread {thread})"),
-            _ => format!("local {name} of {function} (thread {thread})"),
+            frames::STACK_ITEM => format!("a value in use in {function} ({thread})"),
+            frames::LOCALS => format!("locals() of {function} ({thread})"),
+            _ => format!("local {name} of {function} ({thread})"),
         };
         let root = reached.root(RootKind::Frame, root);
         reached.seed(root, to, name == frames::LOCALS);

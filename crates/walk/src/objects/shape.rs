@@ -118,7 +118,13 @@ impl Shapes {
         let mut at = parent;
         for _ in 0..LOOK_BACK {
             let a = self.get(at);
-            if a.step == shape.step && a.group == shape.group && a.namespace == shape.namespace {
+            // The same step from the same sort of block; a buffer always follows such a step.
+            let repeats = a.step == shape.step
+                && a.group == shape.group
+                && a.namespace == shape.namespace
+                && a.parent != 0
+                && self.get(a.parent).group == above.group;
+            if repeats && shape.step != Step::Buffer {
                 self.known.insert((parent, shape.step, shape.group), at);
                 return at;
             }

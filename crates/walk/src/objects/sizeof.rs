@@ -15,6 +15,9 @@ use super::types::{Sort, Type};
 pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Option<u64> {
     let word = |offset: usize| image.word(at + offset as u64).ok();
     let basic = of.head.basicsize;
+    if OTHERWISE.contains(&of.name.as_str()) || matches!(of.sort, Sort::Code | Sort::Frame) {
+        return None;
+    }
     let own = match of.sort {
         Sort::Str => {
             let mut head = vec![0; forms.compact + 8];
@@ -23,9 +26,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
             }
             let s = forms.str(&head)?;
             let apart = [s.data, s.utf8, s.wide].into_iter().flatten().map(|c| c.1).sum::<u64>();
-            // A subclass adds its fixed part.
-            let fixed = if of.is_heap() { basic.saturating_sub(s.size) } else { 0 };
-            s.size + apart + fixed
+            s.size + apart
         }
         Sort::Int => {
             let size = word(OB_SIZE)?;
@@ -33,7 +34,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
                 40 => (size >> 3).max(1),
                 _ => (size as i64).unsigned_abs(),
             };
-            basic + digits * of.head.itemsize
+            INT_HEAD + digits * of.head.itemsize
         }
         Sort::List => basic + word(list::ALLOCATED)? * 8,
         Sort::Dict => basic + table(image, forms, word(dict::KEYS)?, word(dict::VALUES)?)?,
@@ -71,6 +72,12 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
     let is_static = of.sort == Sort::Type && !of_heap_type(image, at)?;
     Some(own + if is_static { 0 } else { gc + pre })
 }
+
+/// `offsetof(PyLongObject, ob_digit)`.
+const INT_HEAD: u64 = 24;
+/// Types whose size no field of theirs tells.
+const OTHERWISE: [&str; 4] =
+    ["collections.OrderedDict", "array.array", "_io.BytesIO", "_io.StringIO"];
 
 /// `sizeof(PyTypeObject)`.
 fn objects_static_type(forms: &Objects) -> u64 {

@@ -157,6 +157,9 @@ impl Tables<'_> {
         let classes = pinned.classes.iter();
         sums.pins.by_class =
             classes.map(|(size, pin)| ClassPin { size: *size, pin: *pin }).collect();
+        sums.pins
+            .by_class
+            .sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then(a.size.cmp(&b.size)));
         sums.pins.by_site = self.sites.map(|s| site_pins(s, by_place));
         for (shape, pin) in by_shape.iter().enumerate() {
             if pin.count > 0 && self.reached.shapes.get(shape as u32).root == RootKind::Garbage {
@@ -209,8 +212,8 @@ impl Tables<'_> {
                         };
                     }
                     if kind.tracked() {
-                        o.tracked += 1;
                         if !self.frozen.contains_key(&ordinal) {
+                            o.tracked += 1;
                             total.tracked += 1;
                         }
                         if self.reached.is_garbage(ordinal) {

@@ -34,6 +34,8 @@ pub(crate) enum Sort {
     Set,
     ByteArray,
     Deque,
+    /// `array.array`: its items are numbers.
+    Array,
     Weakref,
     Module,
     Type,
@@ -244,6 +246,7 @@ impl<'a> Types<'a> {
                 "set" | "frozenset" => Sort::Set,
                 "bytearray" => Sort::ByteArray,
                 "collections.deque" => Sort::Deque,
+                "array.array" => Sort::Array,
                 "float" | "complex" => Sort::Number,
                 "module" => Sort::Module,
                 "frame" | "generator" | "coroutine" | "async_generator" => Sort::Frame,
