@@ -52,7 +52,7 @@ pub(crate) struct Shown {
     /// Show the contents of strings that are stored many times.
     ///
     /// Off by default, for a report is passed on more easily than a process's memory: strings may be
-    /// passwords, tokens, or what users wrote. With -o they are kept in the file too.
+    /// passwords, tokens, or what users wrote. A .pdsnap file never has them.
     #[arg(long, conflicts_with = "no_objects")]
     show_values: bool,
 }

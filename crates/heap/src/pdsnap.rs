@@ -14,7 +14,8 @@
 //!
 //! Invariants: a reader of version n reads all before it and refuses newer ones by name; a truncated
 //! or corrupted file yields all whole chunks before the damage and says what is missing; no length
-//! from the file is trusted: nothing is allocated that the file's own size does not justify.
+//! from the file is trusted: nothing is allocated that the file's own size does not justify. No value
+//! of the process is in it: contents that a look was asked to show are left out.
 
 use crate::{Detail, PoolRecord, PoolState, Snapshot};
 
@@ -71,7 +72,7 @@ pub struct Decoded {
 pub fn encode(snapshot: &Snapshot, detail: &Detail) -> Result<Vec<u8>, Error> {
     let mut out = Vec::from(MAGIC);
     out.extend(VERSION.to_le_bytes());
-    put_chunk(&mut out, b"SNAP", &serde_json::to_vec(snapshot)?)?;
+    put_chunk(&mut out, b"SNAP", &snapshot_json(snapshot)?)?;
     let mut chunks = 1u32;
     for pools in detail.pools.chunks(POOLS_PER_CHUNK) {
         put_chunk(&mut out, b"POOL", &pool_chunk(detail, pools))?;
@@ -79,6 +80,18 @@ pub fn encode(snapshot: &Snapshot, detail: &Detail) -> Result<Vec<u8>, Error> {
     }
     put_chunk(&mut out, b"END ", &chunks.to_le_bytes())?;
     Ok(out)
+}
+
+/// The snapshot without contents, which no file holds.
+fn snapshot_json(snapshot: &Snapshot) -> serde_json::Result<Vec<u8>> {
+    let worst = snapshot.explanation.iter().flat_map(|e| &e.duplicates.worst);
+    if worst.into_iter().all(|w| w.example.is_none()) {
+        return serde_json::to_vec(snapshot);
+    }
+    let mut without = snapshot.clone();
+    let worst = without.explanation.iter_mut().flat_map(|e| &mut e.duplicates.worst);
+    worst.for_each(|w| w.example = None);
+    serde_json::to_vec(&without)
 }
 
 fn pool_chunk(detail: &Detail, pools: &[PoolRecord]) -> Vec<u8> {
@@ -334,6 +347,8 @@ mod tests {
         explanation.objects.types = vec![crate::TypeTotal { asks: Some(72), ..Default::default() }];
         with.explanation = Some(explanation);
         let back = decode(&encode(&with, &detail(1)).unwrap()).unwrap();
+        // All but the contents.
+        with.explanation.as_mut().unwrap().duplicates.worst[0].example = None;
         assert_eq!((back.snapshot, back.damage), (with, None));
         // Without objects there is no trace of them: just what a file of this version was before.
         let json = serde_json::to_string(&snapshot()).unwrap();
