@@ -29,7 +29,9 @@ fn planted(kind: &str, of: &str) {
         let what = format!("{kind} on {}", interpreter.name);
         let mut target = Target::spawn(interpreter, "garbage.py", &[kind, "10000"], &[]);
         let s = look(&target, &[]);
-        assert_eq!(frozen_of(&s, &what), 0, "{what}");
+        // 3.12 freezes what it starts with.
+        let frozen = frozen_of(&s, &what);
+        assert!(frozen == 0 || interpreter.name.starts_with("3.12"), "{what}: {frozen}");
         let garbage = &s["garbage"];
         let row = row_of(list(garbage, "/by_type"), of);
         let row = row.unwrap_or_else(|| panic!("{what}: {garbage:#}"));

@@ -52,6 +52,10 @@ fn own_size(forms: &Objects, of: &Type, b: &[u8]) -> Option<u64> {
     if (b.len() as u64) < basic.min(24) {
         return None;
     }
+    // Where a generator's items would be counted, it has another field.
+    if of.sort == Sort::Frame {
+        return Some(basic);
+    }
     if of.head.itemsize == 0 {
         if of.sort == Sort::Str && !of.is_heap() {
             return forms.str(b).map(|s| s.size);
@@ -69,7 +73,7 @@ fn own_size(forms: &Objects, of: &Type, b: &[u8]) -> Option<u64> {
         Sort::Int => size.unsigned_abs(),
         _ => u64::try_from(size).ok()?,
     };
-    let items = items + u64::from(of.spare_item);
+
     let bytes = items.checked_mul(of.head.itemsize)?.checked_add(basic)?;
     // Bytes objects ask for what they need, all others for whole words.
     Some(if of.sort == Sort::Bytes && !of.is_heap() { bytes } else { bytes.next_multiple_of(8) })
@@ -109,7 +113,11 @@ impl<'a> Table<'a> {
                 None if role == Role::FreeListed => of.head.basicsize,
                 None => continue,
             };
-            let asked = at as u64 + own;
+            let mut asked = at as u64 + own;
+            // Python's own classes ask for an item more.
+            if of.spare_item && asked + of.head.itemsize <= size {
+                asked += of.head.itemsize;
+            }
             // Frames and generators have their locals behind them.
             let fits =
                 asked <= size && (of.sort != Sort::Frame || at as u64 + of.head.basicsize <= size);
@@ -357,8 +365,11 @@ impl Worker for Classifier<'_> {
         if t.kinds.get(piece.ordinal) != r.kind {
             return;
         }
-        let asked = &t.asked[piece.ordinal as usize];
-        asked.store(r.asked.min(u64::from(u32::MAX)) as u32, Relaxed);
+        // What a frame asked for, its code alone tells.
+        if r.of.sort != Sort::Frame {
+            let asked = &t.asked[piece.ordinal as usize];
+            asked.store(r.asked.min(u64::from(u32::MAX)) as u32, Relaxed);
+        }
         if r.kind.tracked() {
             let head = u64_at(piece.bytes, r.at - 16) & !3;
             let next = t.blocks.find(head).map_or(0, |f| f.ordinal + 1);

@@ -73,6 +73,8 @@ impl Graph {
     }
 }
 
+/// Where the pointers of a string begin, behind its state.
+const FIELDS: usize = 40;
 /// Different texts that are compared, about.
 const MOST_TEXTS: u64 = 4 << 20;
 
@@ -311,11 +313,9 @@ impl<'a> Referrer<'a> {
     /// Texts that a str keeps apart from itself, and what a subclass adds.
     fn text_buffers(&mut self, piece: &Piece<'_>, kind: Kind, at: usize) {
         let Some(s) = self.table.types.forms.str(&piece.bytes[at..]) else { return };
-        for (address, _) in [s.data, s.utf8, s.wide].into_iter().flatten() {
-            if let Some((target, of)) = self.target(address) {
-                self.edge(target, of, kind, at / 8);
-            }
-        }
+        // The words between the text's length and its characters: pointers to what lies apart.
+        let fields = s.text.unwrap_or(s.size as usize);
+        self.scan(piece, kind, at + FIELDS, at + fields, !0);
         if s.text.is_none() {
             let end = piece.bytes.len();
             self.scan(piece, kind, at + s.size as usize, end, !0);

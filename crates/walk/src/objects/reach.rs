@@ -209,7 +209,10 @@ impl<'a> Reached<'a> {
     /// The shape of a block that is reached from `from`.
     fn step(&mut self, from: Ordinal, kind: Kind, shape: ShapeId, edge: Edge) -> ShapeId {
         if self.table.kinds.get(edge.to).role() == Role::Unknown {
-            let role = if kind.role() == Role::Native { Role::Native } else { Role::Buffer };
+            let role = match kind.role() {
+                role @ (Role::Native | Role::Block) => role,
+                _ => Role::Buffer,
+            };
             self.adopt(edge.to, Kind::new(role, kind.id()));
         }
         let to = self.table.kinds.get(edge.to);
@@ -217,7 +220,8 @@ impl<'a> Reached<'a> {
         let buffer = !to.is_object();
         let (step, namespace) = match kind.role() {
             Role::Object => self.slot(kind, edge, buffer, &above),
-            Role::Block if to.role() == Role::Block => return shape,
+            // A buffer that leads to its like: the next block of a deque.
+            _ if buffer && to.group() == kind.group() => return shape,
             Role::Keys => self.entry(from, edge, above.namespace),
             Role::Values if above.namespace => (Step::Named(edge.word), false),
             Role::Values => (Step::Value, false),
