@@ -346,7 +346,7 @@ impl Objects {
             key,
             written,
             room,
-            size: entries + room.max(if split { 0 } else { usable(slots) }) * entry as u64,
+            size: entries + room.max(usable(slots)) * entry as u64,
             split,
         })
     }

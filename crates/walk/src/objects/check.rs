@@ -46,7 +46,7 @@ pub(crate) fn blocks(
         for from in 0..count as Ordinal {
             for edge in edges.of(from) {
                 if let Some(holder) = holders.get_mut(&edge.to)
-                    && holder.is_none_or(|(old, _)| !better(table, old, from))
+                    && holder.is_none_or(|(old, _)| !better(table, edge.to, old, from))
                 {
                     *holder = Some((from, edge.word));
                 }
@@ -84,7 +84,16 @@ pub(crate) fn blocks(
     chosen.iter().filter_map(one).collect()
 }
 
-/// Whether the first of two holders is an object and the second is not.
-fn better(table: &Table<'_>, old: Ordinal, new: Ordinal) -> bool {
-    table.kinds.get(old).is_object() || !table.kinds.get(new).is_object()
+/// Whether the first of two holders says more: the container whose buffer it is, before any other object,
+/// before a buffer.
+fn better(table: &Table<'_>, of: Ordinal, old: Ordinal, new: Ordinal) -> bool {
+    let rank = |holder: Ordinal| {
+        let (kind, of) = (table.kinds.get(holder), table.kinds.get(of));
+        match kind.is_object() {
+            true if !of.is_object() && kind.id() == of.id() => 2,
+            true => 1,
+            false => 0,
+        }
+    };
+    rank(old) >= rank(new)
 }

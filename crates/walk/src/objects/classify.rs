@@ -121,7 +121,15 @@ impl<'a> Table<'a> {
             // Frames and generators have their locals behind them.
             let fits =
                 asked <= size && (of.sort != Sort::Frame || at as u64 + of.head.basicsize <= size);
-            if !fits && role == Role::Object {
+            // The first instances of a class have more room for values than they say (3.13+).
+            let fixed = of.head.itemsize == 0
+                && !matches!(of.sort, Sort::Str | Sort::Frame)
+                && !of.inline_values(forms);
+            let exact = match fixed {
+                true => self.is_exact(asked, size),
+                false => true,
+            };
+            if !exact || !fits && role == Role::Object {
                 continue;
             }
             let tracked = of.has_gc() && before >= 16 && u64_at(b, at - 16) != 0;
@@ -138,6 +146,13 @@ impl<'a> Table<'a> {
             return Some(Recognised { kind, of: of.clone(), at, asked });
         }
         None
+    }
+
+    /// Whether an allocator would give a block of this size to what asks for so much.
+    fn is_exact(&self, asked: u64, size: u64) -> bool {
+        let asked = asked + if self.front() > 0 { 8 } else { 0 };
+        // A chunk of malloc has eight bytes more than a multiple of 16, and at most 16 that were left over.
+        size == asked.next_multiple_of(16) || size % 16 == 8 && size < asked + 40
     }
 
     /// Whether an object refers to nothing, and whether it could be moved.

@@ -166,7 +166,6 @@ impl<'a> Referrer<'a> {
             let word = u64_at(piece.bytes, at) & mask;
             if word != 0
                 && let Some((target, of)) = self.target(word)
-                && target != piece.ordinal
             {
                 self.edge(target, of, kind, (piece.offset as usize + at) / 8);
             }
