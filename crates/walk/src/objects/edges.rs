@@ -313,7 +313,9 @@ impl<'a> Referrer<'a> {
         let Some(s) = self.table.types.forms.str(&piece.bytes[at..]) else { return };
         for (address, _) in [s.data, s.utf8, s.wide].into_iter().flatten() {
             if let Some((target, of)) = self.target(address) {
-                self.edge(target, of, kind, at / 8);
+                let head = &piece.bytes[at + 40..];
+                let word = head.chunks_exact(8).position(|w| u64_at(w, 0) == address);
+                self.edge(target, of, kind, at / 8 + 5 + word.unwrap_or(0));
             }
         }
         if s.text.is_none() {
