@@ -33,15 +33,16 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
                 40 => (size >> 3).max(1),
                 _ => (size as i64).unsigned_abs(),
             };
-            basic + digits * of.head.itemsize
+            basic.checked_add(digits.checked_mul(of.head.itemsize)?)?
         }
-        Sort::List => basic + word(list::ALLOCATED)? * 8,
+        Sort::List => basic.checked_add(word(list::ALLOCATED)?.checked_mul(8)?)?,
         Sort::Dict => basic + table(image, forms, word(dict::KEYS)?, word(dict::VALUES)?)?,
         Sort::Set => {
             let apart = word(set::TABLE)? != at + set::SMALL_TABLE as u64;
-            basic + if apart { (word(set::MASK)? + 1) * set::ENTRY } else { 0 }
+            let slots = if apart { word(set::MASK)?.checked_add(1)? } else { 0 };
+            basic.checked_add(slots.checked_mul(set::ENTRY)?)?
         }
-        Sort::ByteArray => basic + word(bytearray::ALLOCATED)?,
+        Sort::ByteArray => basic.checked_add(word(bytearray::ALLOCATED)?)?,
         Sort::Deque => {
             basic + blocks(image, word(deque::LEFT)?, word(deque::RIGHT)?) * deque::BLOCK
         }
@@ -69,7 +70,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
     let pre = if forms.preheader & of.head.flags != 0 { 16 } else { 0 };
     // A static type is no object of the heap: the collector does not know it.
     let is_static = of.sort == Sort::Type && !of_heap_type(image, at)?;
-    Some(own + if is_static { 0 } else { gc + pre })
+    own.checked_add(if is_static { 0 } else { gc + pre })
 }
 
 /// `sizeof(PyTypeObject)`.
@@ -107,7 +108,7 @@ fn blocks(image: &Image, left: u64, right: u64) -> u64 {
     const MOST: u64 = 1 << 16;
     let (mut at, mut count) = (left, 1);
     while at != right && count < MOST {
-        match image.word(at + deque::BLOCK - 8) {
+        match image.word(at.wrapping_add(deque::BLOCK - 8)) {
             Ok(next) if next != 0 => (at, count) = (next, count + 1),
             _ => break,
         }
