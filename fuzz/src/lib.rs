@@ -5,11 +5,13 @@
 mod layouts;
 mod malloc;
 mod maps;
+mod objects;
 mod pdsnap;
 mod walk;
 
 pub use layouts::layouts;
 pub use malloc::malloc;
 pub use maps::maps;
+pub use objects::objects;
 pub use pdsnap::pdsnap;
 pub use walk::walk;

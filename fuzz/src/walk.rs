@@ -13,7 +13,7 @@ use pydefrag_layout::pymalloc::{
 use pydefrag_walk::{Runtime, headers, snapshot, states};
 
 const RUNTIME: u64 = 0x10_0000;
-const INTERPRETERS: [u64; 2] = [0x20_0000, 0x28_0000];
+pub(super) const INTERPRETERS: [u64; 2] = [0x20_0000, 0x28_0000];
 const STATES: [u64; 2] = [0x30_0000, 0x38_0000];
 const ARRAYS: [u64; 2] = [0x40_0000, 0x48_0000];
 const ARENAS: u64 = 0x7f00_0000_0000;
@@ -22,8 +22,15 @@ const INTERPRETER_SIZE: u64 = 16 << 10;
 /// No memory makes a walk panic or hang, and whatever it accepts adds up.
 pub fn walk(data: &[u8]) {
     let mut feed = Feed(data);
+    let Some((runtime, mut planted)) = sound(&mut feed) else { return };
+    planted.break_it(&mut feed);
+    check(&planted.image(), &runtime);
+}
+
+/// A sound heap of some version.
+pub(super) fn sound(feed: &mut Feed<'_>) -> Option<(Runtime, Planted)> {
     let version = Version { major: 3, minor: 8 + feed.u8() % 8, micro: 1 };
-    let Some(layout) = cpython::runtime(version) else { return };
+    let layout = cpython::runtime(version)?;
     let g = layout.geometries[usize::from(feed.u8()) % layout.geometries.len()];
     let pymalloc = matches!(layout.obmalloc, Obmalloc::Pointer(_));
     let runtime = Runtime {
@@ -43,9 +50,8 @@ pub fn walk(data: &[u8]) {
         untried: false,
     };
     let mut planted = Planted::new(&runtime, pymalloc);
-    planted.heap(&mut feed, &runtime, g);
-    planted.break_it(&mut feed);
-    check(&planted.image(), &runtime);
+    planted.heap(feed, &runtime, g);
+    Some((runtime, planted))
 }
 
 fn check(image: &Image, runtime: &Runtime) {
@@ -66,7 +72,7 @@ fn check(image: &Image, runtime: &Runtime) {
     assert_eq!(owned + snapshot.unattributed, snapshot.memory.rss, "{:#?}", snapshot.owners);
 }
 
-fn facts() -> ProcessFacts {
+pub(super) fn facts() -> ProcessFacts {
     ProcessFacts {
         pid: 0,
         parent: 0,
@@ -95,7 +101,7 @@ fn libc() -> Module {
 }
 
 /// The fuzzer's bytes, zeros behind their end.
-struct Feed<'a>(&'a [u8]);
+pub(super) struct Feed<'a>(pub(super) &'a [u8]);
 
 impl Feed<'_> {
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -106,32 +112,36 @@ impl Feed<'_> {
         out
     }
 
-    fn u8(&mut self) -> u8 {
+    pub(super) fn u8(&mut self) -> u8 {
         self.bytes::<1>()[0]
     }
 
-    fn u32(&mut self) -> u32 {
+    pub(super) fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.bytes())
     }
 
-    fn u64(&mut self) -> u64 {
+    pub(super) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.bytes())
     }
 }
 
 /// One mapping and its bytes; `pages` holds each page's residency as [`page_run`] reads it.
-struct Region {
-    start: u64,
-    bytes: Vec<u8>,
-    pages: Vec<u8>,
-    file: bool,
+pub(super) struct Region {
+    pub(super) start: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) pages: Vec<u8>,
+    pub(super) file: bool,
 }
 
-struct Planted(Vec<Region>);
+/// Memory, and the address and bytes of its live blocks.
+pub(super) struct Planted {
+    pub(super) regions: Vec<Region>,
+    pub(super) live: Vec<(u64, u64)>,
+}
 
 impl Planted {
-    fn new(runtime: &Runtime, pointers: bool) -> Planted {
-        let mut planted = Planted(Vec::new());
+    pub(super) fn new(runtime: &Runtime, pointers: bool) -> Planted {
+        let mut planted = Planted { regions: Vec::new(), live: Vec::new() };
         planted.map(RUNTIME, OS_PAGE);
         for at in INTERPRETERS {
             planted.map(at, INTERPRETER_SIZE);
@@ -148,14 +158,16 @@ impl Planted {
         planted
     }
 
-    fn map(&mut self, start: u64, length: u64) {
+    pub(super) fn map(&mut self, start: u64, length: u64) {
         let pages = vec![b'r'; (length / OS_PAGE) as usize];
-        self.0.push(Region { start, bytes: vec![0; length as usize], pages, file: false });
+        self.regions.push(Region { start, bytes: vec![0; length as usize], pages, file: false });
     }
 
-    fn put(&mut self, at: u64, bytes: &[u8]) {
-        let region =
-            self.0.iter_mut().find(|r| (r.start..r.start + r.bytes.len() as u64).contains(&at));
+    pub(super) fn put(&mut self, at: u64, bytes: &[u8]) {
+        let region = self
+            .regions
+            .iter_mut()
+            .find(|r| (r.start..r.start + r.bytes.len() as u64).contains(&at));
         let Some(region) = region else { return };
         let from = (at - region.start) as usize;
         if let Some(place) = region.bytes.get_mut(from..from + bytes.len()) {
@@ -163,16 +175,16 @@ impl Planted {
         }
     }
 
-    fn put64(&mut self, at: u64, word: u64) {
+    pub(super) fn put64(&mut self, at: u64, word: u64) {
         self.put(at, &word.to_le_bytes());
     }
 
-    fn put32(&mut self, at: u64, word: u32) {
+    pub(super) fn put32(&mut self, at: u64, word: u32) {
         self.put(at, &word.to_le_bytes());
     }
 
     /// One or two interpreters with up to four arenas.
-    fn heap(&mut self, feed: &mut Feed<'_>, runtime: &Runtime, g: Geometry) {
+    pub(super) fn heap(&mut self, feed: &mut Feed<'_>, runtime: &Runtime, g: Geometry) {
         let layout = runtime.layout;
         let two = feed.u8() % 2 == 1;
         self.put64(RUNTIME + layout.interpreters_head, INTERPRETERS[0]);
@@ -208,7 +220,7 @@ impl Planted {
             let at = ARENAS + i * (g.arena_size + g.pool_size) + unaligned;
             self.map(at, g.arena_size);
             let seed = feed.u8();
-            if let Some(region) = self.0.last_mut() {
+            if let Some(region) = self.regions.last_mut() {
                 for (k, page) in region.pages.iter_mut().enumerate() {
                     *page = b"rasrrrcr"[((usize::from(seed) * (k + 1)) >> 2) % 8];
                 }
@@ -244,6 +256,8 @@ impl Planted {
         self.put32(at + 36, u32::from(class));
         self.put32(at + 40, (POOL_HEADER as u64 + carved * size) as u32);
         self.put32(at + 44, (g.pool_size - size) as u32);
+        let live = (0..carved).filter(|slot| slot % step != 1);
+        self.live.extend(live.map(|slot| (block(slot), size)));
         for (i, slot) in free.iter().enumerate() {
             self.put64(block(*slot), free.get(i + 1).map_or(0, |next| block(*next)));
         }
@@ -258,35 +272,37 @@ impl Planted {
         let mut left = 64;
         while !feed.0.is_empty() && left > 0 {
             left -= 1;
-            let (how, which) = (feed.u8(), usize::from(feed.u8()) % self.0.len());
-            let other = usize::from(feed.u8()) % self.0.len();
-            let offset = u64::from(feed.u32()) % (self.0[which].bytes.len() as u64 - 64) / 4 * 4;
-            let at = self.0[which].start + offset;
+            let (how, which) = (feed.u8(), usize::from(feed.u8()) % self.regions.len());
+            let other = usize::from(feed.u8()) % self.regions.len();
+            let offset =
+                u64::from(feed.u32()) % (self.regions[which].bytes.len() as u64 - 64) / 4 * 4;
+            let at = self.regions[which].start + offset;
             match how % 8 {
                 0 => self.put64(at / 8 * 8, feed.u64()),
                 1 => self.put32(at, u32::from(feed.u8())),
-                2 => self.put64(at / 8 * 8, self.0[other].start + u64::from(feed.u8()) * 16),
+                2 => self.put64(at / 8 * 8, self.regions[other].start + u64::from(feed.u8()) * 16),
                 3 => self.put64(at / 8 * 8, 0u64.wrapping_sub(u64::from(feed.u8()))),
                 4 => {
-                    let from = u64::from(feed.u32()) % (self.0[other].bytes.len() as u64 - 64);
-                    let piece = self.0[other].bytes[from as usize / 16 * 16..][..48].to_vec();
+                    let from =
+                        u64::from(feed.u32()) % (self.regions[other].bytes.len() as u64 - 64);
+                    let piece = self.regions[other].bytes[from as usize / 16 * 16..][..48].to_vec();
                     self.put(at / 16 * 16, &piece);
                 }
-                5 => self.0[which].pages[(offset / OS_PAGE) as usize] = feed.u8(),
-                6 => self.0[which].file = true,
-                _ => self.0[which].bytes.truncate(offset as usize),
+                5 => self.regions[which].pages[(offset / OS_PAGE) as usize] = feed.u8(),
+                6 => self.regions[which].file = true,
+                _ => self.regions[which].bytes.truncate(offset as usize),
             }
-            if self.0[which].bytes.len() < 128 {
-                self.0[which].bytes.resize(128, 0);
+            if self.regions[which].bytes.len() < 128 {
+                self.regions[which].bytes.resize(128, 0);
             }
         }
     }
 
-    fn image(mut self) -> Image {
-        self.0.sort_by_key(|r| r.start);
+    pub(super) fn image(mut self) -> Image {
+        self.regions.sort_by_key(|r| r.start);
         let (mut mappings, mut runs) = (Vec::new(), Vec::new());
         let mut memory = SparseMemory::default();
-        for region in self.0 {
+        for region in self.regions {
             let page_runs = region.pages.iter().enumerate().filter_map(|(k, state)| {
                 let start = region.start + k as u64 * OS_PAGE;
                 let (resident, shared) = match state {

@@ -11,6 +11,9 @@ mod malloc;
 #[path = "../../fuzz/src/maps.rs"]
 mod maps;
 #[allow(unreachable_pub)]
+#[path = "../../fuzz/src/objects.rs"]
+mod objects;
+#[allow(unreachable_pub)]
 #[path = "../../fuzz/src/pdsnap.rs"]
 mod pdsnap;
 #[allow(unreachable_pub)]
@@ -38,4 +41,5 @@ fn the_seeds_of_every_fuzz_target_pass() {
     replay("layouts", layouts::layouts);
     replay("walk", walk::walk);
     replay("malloc", malloc::malloc);
+    replay("objects", objects::objects);
 }

@@ -253,6 +253,7 @@ fn slack_is_what_the_process_computes() {
         let (ours, theirs) = (&a.snapshot["slack"]["str"], &a.facts["slack"]["str"]);
         let what = format!("str on {}: {ours} {theirs}", interpreter.name);
         let (ours, theirs) = (number(ours, "/containers"), number(theirs, "/containers"));
-        assert!(theirs >= 300 && ours.abs_diff(theirs) * 10 <= theirs, "{what}");
+        // From 3.12 on, the 128 characters of Latin-1 that are not ASCII are static: in no heap.
+        assert!(theirs >= 300 && ours <= theirs + 30 && ours + 160 >= theirs, "{what}");
     });
 }

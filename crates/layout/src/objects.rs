@@ -14,10 +14,13 @@ use crate::word::{u32_at, u64_at};
 pub const OB_TYPE: usize = 8;
 /// `ob_size` in objects of variable size.
 pub const OB_SIZE: usize = 16;
+/// `ob_sval` in bytes.
+pub const BYTES: u64 = 32;
 /// Bytes of `PyGC_Head`, before an object that the collector may track.
 pub const GC_HEAD: u64 = 16;
 
 /// `PyTypeObject`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod type_object {
     /// Bytes that [`super::type_head`] wants.
     pub const HEAD: usize = 400;
@@ -32,6 +35,7 @@ pub mod type_object {
 }
 
 /// Bits of `tp_flags`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod flag {
     /// 3.13+: values of attributes follow the object.
     pub const INLINE_VALUES: u64 = 1 << 2;
@@ -49,12 +53,14 @@ pub mod flag {
 }
 
 /// `PyListObject`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod list {
     pub const ITEMS: usize = 24;
     pub const ALLOCATED: usize = 32;
 }
 
 /// `PyDictObject`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod dict {
     pub const USED: usize = 16;
     pub const KEYS: usize = 32;
@@ -62,6 +68,7 @@ pub mod dict {
 }
 
 /// `PySetObject`, also of frozensets.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod set {
     pub const FILL: usize = 16;
     pub const USED: usize = 24;
@@ -73,6 +80,7 @@ pub mod set {
 }
 
 /// `PyByteArrayObject`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod bytearray {
     pub const ALLOCATED: usize = 24;
     pub const BYTES: usize = 32;
@@ -81,6 +89,7 @@ pub mod bytearray {
 }
 
 /// `dequeobject` and its blocks of 64 items.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod deque {
     pub const LEFT: usize = 24;
     pub const RIGHT: usize = 32;
@@ -90,6 +99,7 @@ pub mod deque {
 }
 
 /// `PyWeakReference`: borrowed is all but the callback.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod weakref {
     pub const OBJECT: usize = 16;
     pub const CALLBACK: usize = 24;
@@ -97,6 +107,7 @@ pub mod weakref {
 }
 
 /// `PyModuleObject`.
+#[allow(missing_docs)] // Named as CPython names them.
 pub mod module {
     pub const DICT: usize = 16;
     pub const NAME: usize = 48;

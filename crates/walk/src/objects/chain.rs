@@ -175,10 +175,17 @@ impl Chains<'_> {
         Some(self.reached.block(ordinal)?.0 + self.types.front)
     }
 
-    /// The text of a str, for those who asked for contents.
+    /// The text of a str or bytes, for those who asked for contents.
     pub(crate) fn content(&self, ordinal: u32) -> Option<String> {
-        let at = self.address(ordinal)? + self.reached.kind(ordinal).before();
-        text::text(self.image, self.minor, at)
+        let kind = self.reached.kind(ordinal);
+        let at = self.address(ordinal)?.checked_add(kind.before())?;
+        if self.reached.type_of(kind).is_none_or(|t| t.sort != Sort::Bytes) {
+            return text::text(self.image, self.minor, at);
+        }
+        let length = self.image.word(at + objects::OB_SIZE as u64).ok()?;
+        let mut bytes = vec![0; length.min(LONGEST as u64) as usize];
+        self.image.read(at + objects::BYTES, &mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The key of the entry of a dict's table that a word belongs to.
@@ -195,7 +202,8 @@ impl Chains<'_> {
         let mut head = vec![0; self.types.forms.keys_head()];
         self.image.read(keys, &mut head).ok()?;
         let k = self.types.forms.keys(&head).filter(|k| i < k.written)?;
-        let at = keys + k.entries as u64 + i * k.entry as u64 + k.key as u64;
+        let offset = k.entries as u64 + i * k.entry as u64 + k.key as u64;
+        let at = keys.checked_add(offset)?;
         text::text(self.image, self.minor, self.image.word(at).ok()?)
     }
 
@@ -210,7 +218,7 @@ impl Chains<'_> {
     fn value_name(&self, values: &Shape, block: u32, word: u32) -> Option<String> {
         let holder = self.reached.shapes.get(values.parent);
         let of = self.of(holder.group)?;
-        let bytes = u64::from(word) * 8 - self.types.front;
+        let bytes = (u64::from(word) * 8).checked_sub(self.types.front)?;
         let index = match self.types.forms.values {
             // Behind a prefix whose bytes are told by the last of them.
             Values::Beside | Values::Tagged => {
@@ -245,10 +253,11 @@ impl Chains<'_> {
         let front = self.types.front + self.reached.kind(closure.example).before();
         let i = (u64::from(word) * 8).checked_sub(front + items)? / 8;
         let names = super::names::free_variables(self.image, self.minor, code)?;
-        let count = self.image.word(names + objects::OB_SIZE as u64).ok()?;
+        let count = self.image.word(names.checked_add(objects::OB_SIZE as u64)?).ok()?;
         // Names of locals come first where all stand in one tuple.
-        let at = count.checked_sub(free)? + i;
-        text::text(self.image, self.minor, self.image.word(names + items + at * 8).ok()?)
+        let at = count.checked_sub(free)?.checked_add(i)?.checked_mul(8)?;
+        let name = names.checked_add(items)?.checked_add(at)?;
+        text::text(self.image, self.minor, self.image.word(name).ok()?)
     }
 
     fn slot_name(&self, shape: &Shape, above: &Shape, word: u32) -> Option<String> {
@@ -262,7 +271,8 @@ impl Chains<'_> {
             return None;
         }
         if of.inline_values(self.types.forms) && offset > of.head.basicsize {
-            return self.nth_key(of.cached_keys, (offset - of.head.basicsize - 8) / 8);
+            let values = offset.checked_sub(of.head.basicsize + 8)?;
+            return self.nth_key(of.cached_keys, values / 8);
         }
         match of.sort {
             Sort::Function => {
@@ -286,9 +296,10 @@ impl Chains<'_> {
     fn member(&self, of: &Type, offset: u64) -> Option<String> {
         let mut at = of.address;
         for _ in 0..32 {
-            let count = self.image.word(at + objects::OB_SIZE as u64).ok()?.min(MOST_MEMBERS);
+            let count =
+                self.image.word(at.checked_add(objects::OB_SIZE as u64)?).ok()?.min(MOST_MEMBERS);
             let mut members = vec![0; count as usize * MEMBER_DEF];
-            let first = at + self.types.forms.heap_type;
+            let first = at.checked_add(self.types.forms.heap_type)?;
             if self.image.read(first, &mut members).is_ok() {
                 let of_offset = |m: &&[u8]| u64_at(m, 16) == offset;
                 if let Some(m) = members.chunks_exact(MEMBER_DEF).find(of_offset) {

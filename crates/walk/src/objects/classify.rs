@@ -76,7 +76,11 @@ fn own_size(forms: &Objects, of: &Type, b: &[u8]) -> Option<u64> {
 
     let bytes = items.checked_mul(of.head.itemsize)?.checked_add(basic)?;
     // Bytes objects ask for what they need, all others for whole words.
-    Some(if of.sort == Sort::Bytes && !of.is_heap() { bytes } else { bytes.next_multiple_of(8) })
+    Some(if of.sort == Sort::Bytes && !of.is_heap() {
+        bytes
+    } else {
+        bytes.checked_next_multiple_of(8)?
+    })
 }
 
 impl<'a> Table<'a> {
@@ -113,9 +117,9 @@ impl<'a> Table<'a> {
                 None if role == Role::FreeListed => of.head.basicsize,
                 None => continue,
             };
-            let mut asked = at as u64 + own;
+            let mut asked = own.saturating_add(at as u64);
             // Python's own classes ask for an item more.
-            if of.spare_item && asked + of.head.itemsize <= size {
+            if of.spare_item && asked.saturating_add(of.head.itemsize) <= size {
                 asked += of.head.itemsize;
             }
             // Frames and generators have their locals behind them.
@@ -150,9 +154,10 @@ impl<'a> Table<'a> {
 
     /// Whether an allocator would give a block of this size to what asks for so much.
     fn is_exact(&self, asked: u64, size: u64) -> bool {
-        let asked = asked + if self.front() > 0 { 8 } else { 0 };
+        let asked = asked.saturating_add(if self.front() > 0 { 8 } else { 0 });
         // A chunk of malloc has eight bytes more than a multiple of 16, and at most 16 that were left over.
-        size == asked.next_multiple_of(16) || size % 16 == 8 && size < asked + 40
+        Some(size) == asked.checked_next_multiple_of(16)
+            || size % 16 == 8 && size < asked.saturating_add(40)
     }
 
     /// Whether an object refers to nothing, and whether it could be moved.
@@ -302,15 +307,18 @@ impl<'a> Classifier<'a> {
                     t.claim(block, 0, kind, deque::BLOCK);
                 }
                 self.counts.deques += 1;
-                self.counts.deque_items += word(OB_SIZE);
+                let items = &mut self.counts.deque_items;
+                *items = items.saturating_add(word(OB_SIZE));
             }
             Sort::Str => {
                 let Some(s) = forms.str(o) else { return };
                 let kind = Kind::new(Role::Data, id).with(false, false, true);
-                for (address, bytes) in [s.data, s.utf8, s.wide].into_iter().flatten() {
+                for (address, bytes) in [s.data, s.wide].into_iter().flatten() {
                     t.claim(address, 0, kind, bytes);
                 }
-                if let Some((_, bytes)) = s.utf8 {
+                if let Some((address, bytes)) = s.utf8
+                    && t.claim(address, 0, kind, bytes).is_some()
+                {
                     self.slack(ordinal, SlackSort::StrUtf8, bytes, bytes);
                 }
             }
@@ -320,11 +328,12 @@ impl<'a> Classifier<'a> {
             let kind = Kind::new(Role::Keys, id).sharing();
             t.claim(word(forms.ht_cached_keys), 0, kind, 0);
         }
-        if r.of.managed_dict(forms) {
+        // A type without a GC head has no room for them.
+        if r.of.managed_dict(forms) && r.kind.before() >= 32 {
             match forms.values {
                 Values::Beside => self.values(u64_at(b, r.at - 32), id),
                 Values::Tagged if u64_at(b, r.at - 24) & 1 == 1 => {
-                    self.values(u64_at(b, r.at - 24) + 1, id);
+                    self.values(u64_at(b, r.at - 24).wrapping_add(1), id);
                 }
                 _ => {}
             }

@@ -10,9 +10,11 @@
 
 use pydefrag_image::Image;
 use pydefrag_layout::freelists::{
-    DRIFT, FreeList, FreeLists, LONGEST, MOST_FLOATS, Member, STATIC, Shape, TYPES, are_kept_keys,
-    free_lists, has_free_list, has_gc_head, is_untracked, links_in_refcount,
+    DRIFT, FreeList, FreeLists, LONGEST, MOST_FLOATS, Member, STATIC, Shape, are_kept_keys,
+    free_lists, has_gc_head, is_untracked, links_in_refcount,
 };
+#[cfg(test)]
+use pydefrag_layout::freelists::{TYPES, has_free_list};
 use pydefrag_layout::word::{u32_at, u64_at};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -273,12 +275,14 @@ impl<'a> Lists<'a> {
 }
 
 /// Tells of a block by itself whether it lies on a free list.
+#[cfg(test)]
 pub(crate) struct Rule {
     minor: u8,
     /// Types that have a free list, by address.
     types: FxHashMap<u64, &'static str>,
 }
 
+#[cfg(test)]
 impl Rule {
     /// The rule for an interpreter. The types are found by their symbols, which no build strips.
     pub(crate) fn new(runtime: &Runtime) -> Rule {

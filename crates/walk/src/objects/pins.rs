@@ -136,7 +136,7 @@ impl<G: Grouping> Sums<'_, G> {
             return;
         }
         let live: u64 = page.live.iter().map(|(_, own)| u64::from(*own)).sum();
-        let mut credit = |groups: &mut Groups, group: u32| {
+        let credit = |groups: &mut Groups, group: u32| {
             groups.share(group).gone += OS_PAGE;
             let (pages, bytes) = groups.alone.entry((group, class)).or_default();
             *pages += 1;
@@ -154,7 +154,9 @@ impl<G: Grouping> Sums<'_, G> {
 /// Pools that compaction empties.
 fn emptied<G: Grouping>(blocks: &Blocks<'_>, by: &G) -> FxHashSet<u32> {
     // By interpreter and class, as blocks are moved within a heap only.
-    let mut classes: FxHashMap<(u16, u32), Vec<(u32, u32, bool)>> = FxHashMap::default();
+    // Live blocks, the pool's index, and whether all of them can be moved.
+    type Candidates = Vec<(u32, u32, bool)>;
+    let mut classes: FxHashMap<(u16, u32), Candidates> = FxHashMap::default();
     for (i, pool) in blocks.pools.iter().enumerate() {
         let mut live = 0;
         let mut movable = true;
@@ -253,7 +255,7 @@ fn spread<G: Grouping>(
 fn chunks<G: Grouping>(image: &Image, blocks: &Blocks<'_>, sums: &mut Sums<'_, G>) {
     let mut page = Page { live: Vec::new() };
     let mut at = 0;
-    let mut flush = |page: &mut Page, at: u64, sums: &mut Sums<'_, G>| {
+    let flush = |page: &mut Page, at: u64, sums: &mut Sums<'_, G>| {
         if let Some(run) =
             image.residency.run_at(at).filter(|r| r.resident && !page.live.is_empty())
         {

@@ -92,10 +92,16 @@ fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
     let is_items = |id: ShapeId| role(shapes.get(id).group) == Role::Items;
     // Items that are numbers and nothing else, by the shape of the buffer.
     let mut children: FxHashMap<ShapeId, Vec<ShapeId>> = FxHashMap::default();
+    // Bytes of item buffers by the shape of their list.
+    let mut buffers: FxHashMap<ShapeId, u64> = FxHashMap::default();
     for i in 1..shapes.len() as ShapeId {
         let parent = shapes.get(i).parent;
         if parent != 0 && is_items(parent) {
             children.entry(parent).or_default().push(i);
+        }
+        if is_items(i) {
+            let bytes = by_shape.get(i as usize).map_or(0, |p| p.bytes);
+            *buffers.entry(parent).or_default() += bytes;
         }
     }
     let mut found = Vec::new();
@@ -128,9 +134,7 @@ fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
         if !list || role(shape.group) != Role::Object {
             continue;
         }
-        let buffers =
-            (1..shapes.len() as ShapeId).filter(|b| shapes.get(*b).parent == id && is_items(*b));
-        let items: u64 = buffers.filter_map(|b| by_shape.get(b as usize)).map(|p| p.bytes).sum();
+        let items = buffers.get(&id).copied().unwrap_or(0);
         // A tuple has one head, and its items in it.
         let saved = pin.bytes.saturating_sub(pin.count * (HEAD + 8));
         found.push(Saving {

@@ -38,6 +38,7 @@ impl Sites {
     }
 
     /// The blocks that have a place.
+    #[cfg(test)]
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (u64, u32)> {
         self.traced.iter().map(|t| (t >> PLACE_BITS << 4, (t & PLACE_MASK) as u32))
     }

@@ -34,15 +34,16 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
                 40 => (size >> 3).max(1),
                 _ => (size as i64).unsigned_abs(),
             };
-            INT_HEAD + digits * of.head.itemsize
+            INT_HEAD + digits.checked_mul(of.head.itemsize)?
         }
-        Sort::List => basic + word(list::ALLOCATED)? * 8,
+        Sort::List => basic.checked_add(word(list::ALLOCATED)?.checked_mul(8)?)?,
         Sort::Dict => basic + table(image, forms, word(dict::KEYS)?, word(dict::VALUES)?)?,
         Sort::Set => {
             let apart = word(set::TABLE)? != at + set::SMALL_TABLE as u64;
-            basic + if apart { (word(set::MASK)? + 1) * set::ENTRY } else { 0 }
+            let slots = if apart { word(set::MASK)?.checked_add(1)? } else { 0 };
+            basic.checked_add(slots.checked_mul(set::ENTRY)?)?
         }
-        Sort::ByteArray => basic + word(bytearray::ALLOCATED)?,
+        Sort::ByteArray => basic.checked_add(word(bytearray::ALLOCATED)?)?,
         Sort::Deque => {
             basic + blocks(image, word(deque::LEFT)?, word(deque::RIGHT)?) * deque::BLOCK
         }
@@ -57,12 +58,6 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
             if of.head.itemsize > 0 {
                 size += word(OB_SIZE)?.min(1 << 40) * of.head.itemsize;
             }
-            if of.inline_values(forms) {
-                let mut capacity = [0];
-                image.read(at + basic, &mut capacity).ok()?;
-                let capacity = u64::from(capacity[0]);
-                size += capacity.next_multiple_of(8) + (capacity + 1) * 8;
-            }
             size
         }
     };
@@ -70,14 +65,14 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
     let pre = if forms.preheader & of.head.flags != 0 { 16 } else { 0 };
     // A static type is no object of the heap: the collector does not know it.
     let is_static = of.sort == Sort::Type && !of_heap_type(image, at)?;
-    Some(own + if is_static { 0 } else { gc + pre })
+    own.checked_add(if is_static { 0 } else { gc + pre })
 }
 
 /// `offsetof(PyLongObject, ob_digit)`.
 const INT_HEAD: u64 = 24;
 /// Types whose size no field of theirs tells.
-const OTHERWISE: [&str; 4] =
-    ["collections.OrderedDict", "array.array", "_io.BytesIO", "_io.StringIO"];
+const OTHERWISE: [&str; 5] =
+    ["collections.OrderedDict", "array.array", "_io.BytesIO", "_io.StringIO", "StgDict"];
 
 /// `sizeof(PyTypeObject)`.
 fn objects_static_type(forms: &Objects) -> u64 {
@@ -114,7 +109,7 @@ fn blocks(image: &Image, left: u64, right: u64) -> u64 {
     const MOST: u64 = 1 << 16;
     let (mut at, mut count) = (left, 1);
     while at != right && count < MOST {
-        match image.word(at + deque::BLOCK - 8) {
+        match image.word(at.wrapping_add(deque::BLOCK - 8)) {
             Ok(next) if next != 0 => (at, count) = (next, count + 1),
             _ => break,
         }

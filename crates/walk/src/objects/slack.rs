@@ -42,18 +42,19 @@ impl Counts {
     pub(crate) fn add(&mut self, sort: Sort, held: u64, spare: u64) {
         let of = &mut self.sorts[sort as usize];
         of.containers += 1;
-        of.held += held;
-        of.bytes += spare;
+        // Lengths are the target's word for it.
+        of.held = of.held.saturating_add(held);
+        of.bytes = of.bytes.saturating_add(spare);
     }
 
     pub(crate) fn join(&mut self, other: &Counts) {
         for (a, b) in self.sorts.iter_mut().zip(&other.sorts) {
             a.containers += b.containers;
-            a.held += b.held;
-            a.bytes += b.bytes;
+            a.held = a.held.saturating_add(b.held);
+            a.bytes = a.bytes.saturating_add(b.bytes);
         }
         self.deques += other.deques;
-        self.deque_items += other.deque_items;
+        self.deque_items = self.deque_items.saturating_add(other.deque_items);
     }
 
     /// Of one kind.

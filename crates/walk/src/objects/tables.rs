@@ -355,7 +355,7 @@ impl Tables<'_> {
         });
         slack.deque.containers = counts.deques;
         slack.deque.held = deques * deque::ITEMS * 8;
-        slack.deque.bytes = slack.deque.held.saturating_sub(counts.deque_items * 8);
+        slack.deque.bytes = slack.deque.held.saturating_sub(counts.deque_items.saturating_mul(8));
         slack
     }
 
