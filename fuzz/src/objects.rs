@@ -3,8 +3,7 @@
 
 use pydefrag_image::Image;
 use pydefrag_layout::objects::{
-    self, OB_SIZE, OB_TYPE, Objects, bytearray, deque, dict, flag, list, module, set, type_object,
-    weakref,
+    self, OB_SIZE, Objects, bytearray, deque, dict, flag, list, module, set, type_object, weakref,
 };
 use pydefrag_walk::{Asked, Runtime, explain, snapshot};
 
@@ -63,8 +62,7 @@ fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
     let Ok(mut looked) = snapshot(&facts(), image, runtime, true) else { return };
     let before: Vec<_> = looked.snapshot.owners.iter().map(|o| o.account).collect();
     let asked = Asked { progress: &|_, _| (), show_values: false, blocks: 64, at };
-    let rows =
-        explain(image, runtime, &mut looked, &asked).expect("planted memory is never denied");
+    explain(image, runtime, &mut looked, &asked).expect("planted memory is never denied");
     for (before, owner) in before.iter().zip(&looked.snapshot.owners) {
         let (Some(before), Some(after)) = (before, &owner.account) else { continue };
         assert_eq!(before.live, after.live + after.rounding.unwrap_or(0), "{}", owner.name);
@@ -86,9 +84,9 @@ fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
     for owner in &found.pins.by_owner {
         assert!(owner.owner.len() < LONGEST_CHAIN && owner.head.len() < LONGEST_CHAIN);
     }
-    for row in rows {
+    for row in &found.blocks {
         assert!(row.chain.as_ref().is_none_or(|c| c.len() < LONGEST_CHAIN));
-        let buffer = !matches!(row.role, "object" | "free_listed" | "unknown" | "native");
+        let buffer = !matches!(row.role.as_str(), "object" | "free_listed" | "unknown" | "native");
         if let Some(slot) = row.slot.filter(|_| buffer) {
             let word = image.word(slot).expect("what was read as a reference");
             // 3.12 keeps the address of values less one; frames tag what they refer to.
