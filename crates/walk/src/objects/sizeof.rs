@@ -43,7 +43,12 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
             let slots = if apart { word(set::MASK)?.checked_add(1)? } else { 0 };
             basic.checked_add(slots.checked_mul(set::ENTRY)?)?
         }
-        Sort::ByteArray => basic.checked_add(word(bytearray::ALLOCATED)?)?,
+        Sort::ByteArray => {
+            let allocated = word(bytearray::ALLOCATED)?;
+            // From 3.15 on the bytes are an object of their own.
+            let head = if forms.minor >= 15 && allocated > 0 { BYTES_HEAD } else { 0 };
+            basic.checked_add(allocated)?.checked_add(head)?
+        }
         Sort::Deque => {
             basic + blocks(image, word(deque::LEFT)?, word(deque::RIGHT)?) * deque::BLOCK
         }
@@ -68,6 +73,8 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
     own.checked_add(if is_static { 0 } else { gc + pre })
 }
 
+/// Bytes of a bytes object beside its contents.
+const BYTES_HEAD: u64 = 33;
 /// `offsetof(PyLongObject, ob_digit)`.
 const INT_HEAD: u64 = 24;
 /// Types whose size no field of theirs tells.
