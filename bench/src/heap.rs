@@ -65,7 +65,9 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
                 Ok(())
             })?,
             timed(|| {
-                let out = std::process::Command::new(tool).args(["snapshot", &pid]).output()?;
+                let out = std::process::Command::new(tool)
+                    .args(["snapshot", "--no-objects", &pid])
+                    .output()?;
                 anyhow::ensure!(out.status.success());
                 Ok(())
             })?,
@@ -99,7 +101,10 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
         beside(quick),
     );
     let kept = std::env::temp_dir().join(format!("pydefrag-bench-{pid}.pdsnap"));
-    let peak = peak::of(tool, &["snapshot", &pid.to_string(), "-o", &kept.display().to_string()])?;
+    let peak = peak::of(
+        tool,
+        &["snapshot", "--no-objects", &pid.to_string(), "-o", &kept.display().to_string()],
+    )?;
     let file = kept.metadata()?.len();
     std::fs::remove_file(&kept)?;
     let allowed = (64 << 20) + resident / 50;

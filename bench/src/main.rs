@@ -1,12 +1,14 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
-//! puts the table with the date and the machine into `docs/benchmarks.md`.
+//! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
+//! objects costs.
 
 #![forbid(unsafe_code)]
 
 mod churn;
 mod heap;
+mod objects;
 mod peak;
 mod run;
 mod table;
@@ -20,11 +22,16 @@ fn main() -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         // A child of ours: runs a command and says the peak RSS of its children.
         Some("peak") => return peak::of_children(&args[1..]),
-        Some("--write") | None => {}
-        Some(other) => bail!("unknown argument {other}; usage: pydefrag-bench [--write]"),
+        Some("--write" | "objects") | None => {}
+        Some(other) => bail!("unknown argument {other}; usage: pydefrag-bench [--write | objects]"),
     }
     let tool = build_tool()?;
     let mut table = Table::default();
+    objects::measure(&tool, &mut table)?;
+    if args.first().is_some_and(|a| a == "objects") {
+        print!("{}", table.markdown());
+        return Ok(());
+    }
     heap::measure(&tool, &mut table)?;
     churn::measure(&tool, &mut table)?;
     run::measure(&tool, &mut table)?;
