@@ -17,7 +17,7 @@ mod oracle;
 use pydefrag_harness::{Interpreter, Interpreters, Target};
 use serde_json::Value;
 
-use crate::support::{lacking, run, text};
+use crate::support::{TERMS, lacking, run, text};
 
 /// The interpreters of these names; the lack of one is said, and fails in CI.
 fn on(names: &[&str]) -> Vec<&'static Interpreter> {
@@ -38,7 +38,18 @@ fn look(target: &Target, more: &[&str]) -> Value {
     let out = run(&[&["snapshot", &pid, "--json"], more].concat());
     let (stdout, stderr) = text(&out);
     assert!(out.status.success(), "snapshot {more:?}: {stderr}");
-    serde_json::from_str(&stdout).expect("stdout is JSON")
+    let s: Value = serde_json::from_str(&stdout).expect("stdout is JSON");
+    accounts_balance(&s);
+    s
+}
+
+/// Rounding is taken from live: what is known of objects changes no sum.
+fn accounts_balance(s: &Value) {
+    for owner in list(s, "/owners").iter().filter(|o| o.get("live").is_some()) {
+        let terms: u64 = TERMS.iter().map(|t| number(owner, &format!("/{t}"))).sum();
+        let rounding = owner["rounding"].as_u64().unwrap_or(0);
+        assert_eq!(terms + rounding, number(owner, "/resident"), "{owner:#}");
+    }
 }
 
 /// A number in JSON.

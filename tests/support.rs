@@ -23,9 +23,9 @@ pub(crate) fn run(args: &[&str]) -> Output {
     pydefrag(args).output().expect("the binary starts")
 }
 
-/// The JSON of a snapshot of `pid`, which must succeed.
+/// The JSON of a snapshot of `pid`, the account alone, which must succeed.
 pub(crate) fn snapshot(pid: u32) -> Value {
-    let out = run(&["snapshot", &pid.to_string(), "--json"]);
+    let out = run(&["snapshot", &pid.to_string(), "--json", "--no-objects"]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "snapshot {pid}: {said}");
     serde_json::from_slice(&out.stdout).expect("stdout is JSON")

@@ -53,7 +53,7 @@ impl Bare {
     }
 
     fn look(&self, rights: &[&str], pid: u32) -> Output {
-        self.pydefrag(rights, &["snapshot", &pid.to_string(), "--json"])
+        self.pydefrag(rights, &["snapshot", &pid.to_string(), "--json", "--no-objects"])
     }
 
     /// The row that `pydefrag ps` has for a process.
