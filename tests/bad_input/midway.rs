@@ -25,7 +25,7 @@ const EXECED: &[&str] = &[
 
 /// Looks while `happen` is called after this long; the outcome must be an account or a known sentence.
 fn look_while(pid: u32, after: Duration, happen: impl FnOnce(), sentences: &[&str]) -> String {
-    let mut command = pydefrag(&["snapshot", &pid.to_string(), "--json"]);
+    let mut command = pydefrag(&["snapshot", &pid.to_string(), "--json", "--no-objects"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let start = Instant::now();
     let looking: Child = command.spawn().expect("pydefrag starts");
