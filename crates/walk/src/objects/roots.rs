@@ -139,6 +139,10 @@ pub(crate) fn memory(
 
 /// Seeds blocks that no object owns: what they refer to is not garbage.
 pub(crate) fn native(reached: &mut Reached<'_>) {
+    let root = reached.root(RootKind::Interpreter, "CPython's free lists".into());
+    for ordinal in reached.unreached_of(Role::FreeListed) {
+        reached.seed_unknown(root, ordinal);
+    }
     let root = reached.root(RootKind::Native, "memory of C code".into());
     for ordinal in reached.unreached_of(Role::Unknown) {
         reached.seed_unknown(root, ordinal);
