@@ -15,7 +15,7 @@ use super::types::{Sort, Type};
 pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Option<u64> {
     let word = |offset: usize| image.word(at + offset as u64).ok();
     let basic = of.head.basicsize;
-    if OTHERWISE.contains(&of.name.as_str()) || matches!(of.sort, Sort::Code | Sort::Frame) {
+    if otherwise(&of.name) || matches!(of.sort, Sort::Code | Sort::Frame) {
         return None;
     }
     let own = match of.sort {
@@ -77,9 +77,22 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
 const BYTES_HEAD: u64 = 33;
 /// `offsetof(PyLongObject, ob_digit)`.
 const INT_HEAD: u64 = 24;
-/// Types whose size no field of theirs tells.
-const OTHERWISE: [&str; 5] =
-    ["collections.OrderedDict", "array.array", "_io.BytesIO", "_io.StringIO", "StgDict"];
+/// Types, and modules of types written in C, that say their size by rules of their own.
+const OTHERWISE: [&str; 3] = ["collections.OrderedDict", "array.array", "StgDict"];
+const MODULES: [&str; 8] = [
+    "_ctypes.",
+    "_io.",
+    "_pickle.",
+    "_struct.",
+    "decimal.",
+    "mmap.",
+    "pickle.",
+    "xml.etree.ElementTree.",
+];
+
+fn otherwise(name: &str) -> bool {
+    OTHERWISE.contains(&name) || MODULES.iter().any(|m| name.starts_with(m))
+}
 
 /// `sizeof(PyTypeObject)`.
 fn objects_static_type(forms: &Objects) -> u64 {

@@ -244,6 +244,8 @@ impl<'a> Types<'a> {
         for _ in 0..MOST_BASES {
             let sort = match name.as_str() {
                 "set" | "frozenset" => Sort::Set,
+                // 3.15: a dict's table, and its hash behind.
+                "frozendict" => Sort::Dict,
                 "bytearray" => Sort::ByteArray,
                 "collections.deque" => Sort::Deque,
                 "array.array" => Sort::Array,
