@@ -82,7 +82,19 @@ fn attempt(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
     let image = Image::open(facts).map_err(open_failure)?;
     Ok(match readable(&image) {
         Ok(()) => {
-            match Runtime::find(&image).and_then(|runtime| snapshot(facts, &image, &runtime)) {
+            let looked = Runtime::find(&image).and_then(|runtime| {
+                let mut looked = snapshot(facts, &image, &runtime, true)?;
+                let asked = pydefrag_walk::Asked {
+                    progress: &|_, _| {},
+                    show_values: false,
+                    blocks: 0,
+                    at: &[],
+                };
+                pydefrag_walk::explain(&image, &runtime, &mut looked, &asked)
+                    .map_err(|source| Refusal::Read { pid, source })?;
+                Ok(looked)
+            });
+            match looked {
                 // Reading it would bring it back into memory.
                 Err(Refusal::Read { source: source @ ReadError::Swapped(_), .. }) => {
                     let reason = format!("the state of its interpreter cannot be read: {source}");

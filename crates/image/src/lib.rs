@@ -10,7 +10,7 @@
 //! It never pins a page that is shared by copy-on-write, which would copy it.
 //!
 //! `unsafe` lives in `live.rs` (`process_vm_readv`), `residency.rs` (`PAGEMAP_SCAN`) and `threads.rs`
-//! (`get_robust_list`), one system call each.
+//! (`get_robust_list`), one system call each, and in `spill.rs` (mapped files of our own).
 //!
 //! # Entry points
 //!
@@ -28,6 +28,7 @@ mod pace;
 mod process;
 mod redact;
 mod residency;
+mod spill;
 mod threads;
 
 pub use access::{Denial, Facts, LookError, diagnose};
@@ -39,6 +40,7 @@ pub use memory::{Memory, ReadError, SparseMemory};
 pub use process::{Identity, ProcessFacts, ProcessList};
 pub use redact::command_line;
 pub use residency::{PageRun, Residency, Tally};
+pub use spill::{Log, Records, Words};
 pub use threads::{Thread, threads};
 
 /// Size of an OS page in bytes.

@@ -16,9 +16,12 @@
 
 pub mod allocators;
 pub mod cpython;
+pub mod freelists;
 pub mod glibc;
 pub mod interpreter;
 pub mod malloc;
 pub mod mimalloc;
+pub mod objects;
 pub mod pymalloc;
+pub mod tracemalloc;
 pub mod word;

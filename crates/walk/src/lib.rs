@@ -23,7 +23,6 @@ mod headers;
 mod libc;
 mod light;
 mod malloc;
-#[allow(dead_code)]
 mod objects;
 mod obmalloc;
 mod pool;
@@ -37,6 +36,7 @@ mod snapshot;
 pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
 pub use malloc::malloc_at;
+pub use objects::{Asked, Block, explain};
 pub use obmalloc::{State, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};

@@ -12,11 +12,12 @@ mod account;
 mod arenas;
 mod chunks;
 mod free;
-mod reader;
+pub(crate) mod reader;
 mod tcache;
 
 use pydefrag_heap::{Account, ArenaThread, MallocArena};
 use pydefrag_image::{Image, ReadError, Thread, threads};
+use pydefrag_layout::malloc::CHUNK_HEADER;
 
 pub(crate) use arenas::{Arenas, Segment, find};
 pub(crate) use free::free;
@@ -43,14 +44,17 @@ pub(crate) struct ArenaWalk {
 #[derive(Debug)]
 pub(crate) struct MallocWalk {
     pub(crate) arenas: Vec<ArenaWalk>,
+    /// Chunks in use, where they were wanted: address and bytes as their users see them.
+    pub(crate) used: Vec<(u64, u64)>,
 }
 
-/// Walks all arenas. The error is a process that is gone or forbids reading.
-pub(crate) fn walk(image: &Image, found: &Arenas) -> Result<MallocWalk, ReadError> {
+/// Walks all arenas; `list`: chunks in use are wanted one by one. The error is a process that is gone or
+/// forbids reading.
+pub(crate) fn walk(image: &Image, found: &Arenas, list: bool) -> Result<MallocWalk, ReadError> {
     let threads = threads(image.pid);
     let mut pages = Pages::new(image);
     let cached = tcache::cached(&mut pages, found, &threads)?;
-    let mut arenas = Vec::new();
+    let (mut arenas, mut used) = (Vec::new(), Vec::new());
     for arena in &found.arenas {
         let fast = chunks::fastbins(&mut pages, arena, found.safe_linking)?;
         let mut sums = Sums::new(image, arena, &fast, &cached.chunks);
@@ -59,6 +63,13 @@ pub(crate) fn walk(image: &Image, found: &Arenas) -> Result<MallocWalk, ReadErro
             sums.begin(segment);
             follow(image, &mut pages, arena, segment, &mut |piece| {
                 broken += u64::from(matches!(piece, Piece::Lost { .. }));
+                if let Piece::Chunk { at, size, free: false } = piece
+                    && list
+                    && !fast.contains(&at)
+                    && !cached.chunks.contains(&at)
+                {
+                    used.push((at + CHUNK_HEADER, size - 8));
+                }
                 sums.add(piece);
             })?;
             sums.end();
@@ -70,7 +81,7 @@ pub(crate) fn walk(image: &Image, found: &Arenas) -> Result<MallocWalk, ReadErro
             users.iter().map(|t| ArenaThread { tid: t.tid, name: t.name.clone() }).collect();
         arenas.push(walked);
     }
-    Ok(MallocWalk { arenas })
+    Ok(MallocWalk { arenas, used })
 }
 
 /// The arenas whose main one is at a known address, each with its account: for fuzzing, as nothing but a
@@ -84,6 +95,6 @@ pub fn malloc_at(
     let of = |form| arenas::of_ring(image, main, form, safe_linking);
     let Some(found) = forms.into_iter().find_map(of) else { return Ok(Vec::new()) };
     free(image, &found)?;
-    let walked = walk(image, &found)?;
+    let walked = walk(image, &found, true)?;
     Ok(walked.arenas.into_iter().map(|a| (a.counts, a.account)).collect())
 }

@@ -22,6 +22,8 @@ pub(crate) struct Regions {
     pub(crate) walked: BTreeMap<(OwnerKind, usize), Portion>,
     /// Chunks of malloc that have a mapping of their own, and their bytes.
     pub(crate) mmapped: Mmapped,
+    /// These chunks, by the ranges of their mappings.
+    pub(crate) mapped_chunks: Vec<(u64, u64)>,
     /// Bytes by which residency and smaps differ.
     pub(crate) difference: u64,
     /// An allocator that was mapped to serve as the process's malloc.
@@ -87,8 +89,9 @@ pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -
     }
     let claims = Sorted::of(claims);
     let chunks = claims.0.iter().filter(|c| (c.kind, c.part) == (OwnerKind::Malloc, part::MMAPPED));
-    let mut mmapped = Mmapped::default();
+    let (mut mmapped, mut mapped_chunks) = (Mmapped::default(), Vec::new());
     for c in chunks {
+        mapped_chunks.push((c.start, c.end));
         mmapped.chunks += 1;
         mmapped.bytes += c.end - c.start;
     }
@@ -108,8 +111,13 @@ pub(crate) fn divide(image: &Image, runtime: Option<&Runtime>, walked: Walked) -
         OwnerKind::Malloc => walked.malloc && part != part::UNWALKED,
         _ => false,
     };
-    let mut regions =
-        Regions { mmapped, difference: division.difference, preloaded, ..Default::default() };
+    let mut regions = Regions {
+        mmapped,
+        mapped_chunks,
+        difference: division.difference,
+        preloaded,
+        ..Default::default()
+    };
     let mut owners = Vec::new();
     for ((kind, basis, part), portion) in division.sums {
         if is_walked(kind, part) {

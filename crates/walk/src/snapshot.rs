@@ -13,7 +13,8 @@ use pydefrag_layout::malloc::CHUNK_HEADER;
 use crate::allocators::{Served, served};
 use crate::libc::Glibc;
 use crate::malloc::{self, MallocWalk};
-use crate::obmalloc::{States, states};
+use crate::objects::Chunk;
+use crate::obmalloc::{State, States, states};
 use crate::pymalloc::{Walk, walk};
 use crate::recognise::{self, part};
 use crate::regions::{Regions, Walked, divide};
@@ -28,6 +29,30 @@ pub struct Looked {
     pub detail: Detail,
     /// Its private anonymous pages, to be compared with those of the process that forked it.
     pub pages: Vec<PageRun>,
+    /// Where live blocks are, where objects are wanted.
+    pub(crate) heap: Option<Heap>,
+}
+
+/// What looking at objects needs of the walked heaps.
+#[derive(Debug)]
+pub(crate) struct Heap {
+    /// malloc's chunks in use.
+    pub(crate) chunks: Vec<Chunk>,
+    /// All that pymalloc and malloc have, free or not, in order.
+    pub(crate) ranges: Vec<HeapRange>,
+    /// Names of their owners.
+    pub(crate) owners: Vec<String>,
+    /// Bytes that a debug hook puts before each block's object.
+    pub(crate) front: u64,
+}
+
+/// Addresses that an allocator has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeapRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Index among the owners.
+    pub(crate) owner: usize,
 }
 
 impl Looked {
@@ -57,14 +82,20 @@ fn pages(image: &Image) -> Vec<PageRun> {
 }
 
 /// Makes the account of a process whose memory may be read.
-pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Result<Looked, Refusal> {
+/// `objects`: they will be looked at too, so where live blocks are is kept.
+pub fn snapshot(
+    facts: &ProcessFacts,
+    image: &Image,
+    runtime: &Runtime,
+    objects: bool,
+) -> Result<Looked, Refusal> {
     let read = |source| Refusal::Read { pid: image.pid, source };
     let States { states, interpreters } = states(image, runtime)?;
     let walked = walk(image, &states).map_err(read)?;
     let served = served(image, runtime);
     let (libc, glibc) = crate::libc::find(image);
-    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc).transpose());
-    let malloc = malloc.transpose().map_err(read)?;
+    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc, objects).transpose());
+    let mut malloc = malloc.transpose().map_err(read)?;
     let arena = |(at, i): &(u64, usize)| recognise::arena(*at, states[*i].geometry, *i);
     let mut claims: Vec<_> = walked.arenas.iter().map(arena).collect();
     claims.extend(malloc.iter().flat_map(recognise::malloc_heaps));
@@ -72,6 +103,10 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     let regions =
         divide(image, Some(runtime), Walked { claims, malloc: malloc.is_some(), mimalloc });
 
+    let heap = objects.then(|| {
+        let front = if served.debug_hooks { DEBUG_FRONT } else { 0 };
+        heap(&states, &walked, malloc.as_mut(), &regions, front)
+    });
     let any_arena = walked.pymalloc.arenas > 0;
     let allocator = match served.by {
         Some(by) => by,
@@ -116,7 +151,39 @@ pub fn snapshot(facts: &ProcessFacts, image: &Image, runtime: &Runtime) -> Resul
     }
     snapshot.pymalloc = pymalloc;
     snapshot.notes = notes;
-    Ok(Looked { snapshot, detail: walked.detail, pages: pages(image) })
+    Ok(Looked { snapshot, detail: walked.detail, pages: pages(image), heap })
+}
+
+/// What `_PyMem_DebugRawAlloc` writes before each block: its size, its domain and forbidden bytes.
+const DEBUG_FRONT: u64 = 16;
+
+fn heap(
+    states: &[State],
+    walked: &Walk,
+    mut malloc: Option<&mut MallocWalk>,
+    regions: &Regions,
+    front: u64,
+) -> Heap {
+    let interpreters = &walked.pymalloc.interpreters;
+    let mut owners: Vec<_> =
+        interpreters.iter().map(|i| pymalloc_name(interpreters.len(), i.id)).collect();
+    let first = owners.len();
+    owners.extend([MAIN_ARENA, THREAD_ARENAS, MMAPPED].map(String::from));
+    let range = |start, end, owner| HeapRange { start, end, owner };
+    let arena = |(at, i): &(u64, usize)| range(*at, *at + states[*i].geometry.arena_size, *i);
+    let mut ranges: Vec<_> = walked.arenas.iter().map(arena).collect();
+    for a in malloc.iter().flat_map(|m| &m.arenas) {
+        let owner = first + usize::from(!a.counts.main);
+        ranges.extend(a.segments.iter().map(|s| range(s.start, s.end, owner)));
+    }
+    ranges.extend(regions.mapped_chunks.iter().map(|c| range(c.0, c.1, first + 2)));
+    ranges.sort_unstable();
+    let used = malloc.as_mut().map(|m| std::mem::take(&mut m.used)).unwrap_or_default();
+    let mapped = regions.mapped_chunks.iter().filter(|_| malloc.is_some());
+    let mapped = mapped.map(|(start, end)| (start + CHUNK_HEADER, end - start - CHUNK_HEADER));
+    let chunks = used.into_iter().chain(mapped);
+    let chunks = chunks.map(|(address, size)| Chunk { address, size }).collect();
+    Heap { chunks, ranges, owners, front }
 }
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
@@ -127,7 +194,7 @@ pub fn snapshot_partial(facts: &ProcessFacts, image: &Image, why: Partial) -> Lo
     let mut snapshot = assemble(facts, image, regions.owners, difference);
     snapshot.process.libc = crate::libc::find(image).0;
     snapshot.partial = Some(why);
-    Looked { snapshot, detail: Detail::default(), pages: pages(image) }
+    Looked { snapshot, detail: Detail::default(), pages: pages(image), heap: None }
 }
 
 fn assemble(
@@ -174,6 +241,7 @@ pub fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
 fn walk_malloc(
     image: &Image,
     glibc: &Glibc<'_>,
+    list: bool,
 ) -> Result<Option<MallocWalk>, pydefrag_image::ReadError> {
     let Some(found) = malloc::find(image, glibc.mapping, glibc.version.as_deref()) else {
         return Ok(None);
@@ -182,15 +250,21 @@ fn walk_malloc(
     if found.arenas.iter().all(|a| a.state.system == 0) {
         return Ok(None);
     }
-    malloc::walk(image, &found).map(Some)
+    malloc::walk(image, &found, list).map(Some)
+}
+
+const MAIN_ARENA: &str = "malloc main arena";
+const THREAD_ARENAS: &str = "malloc thread arenas";
+const MMAPPED: &str = "malloc mmapped chunks";
+
+fn pymalloc_name(interpreters: usize, id: i64) -> String {
+    let label = OwnerKind::Pymalloc.label();
+    if interpreters == 1 { label.to_owned() } else { format!("{label} (interpreter {id})") }
 }
 
 fn pymalloc_owners(walked: &Walk, regions: &Regions) -> Vec<Owner> {
     let interpreters = &walked.pymalloc.interpreters;
-    let name = |id: i64| match interpreters.len() {
-        1 => OwnerKind::Pymalloc.label().to_owned(),
-        _ => format!("{} (interpreter {id})", OwnerKind::Pymalloc.label()),
-    };
+    let name = |id: i64| pymalloc_name(interpreters.len(), id);
     let heaps = interpreters.iter().zip(&walked.accounts).enumerate();
     heaps
         .filter(|(_, (interpreter, _))| interpreter.arenas > 0)
@@ -219,9 +293,9 @@ fn malloc_owners(walked: &MallocWalk, regions: &Regions) -> Vec<Owner> {
         ..Default::default()
     };
     [
-        ("malloc main arena", part::MAIN_ARENA, arenas(true)),
-        ("malloc thread arenas", part::THREAD_ARENAS, arenas(false)),
-        ("malloc mmapped chunks", part::MMAPPED, mmapped),
+        (MAIN_ARENA, part::MAIN_ARENA, arenas(true)),
+        (THREAD_ARENAS, part::THREAD_ARENAS, arenas(false)),
+        (MMAPPED, part::MMAPPED, mmapped),
     ]
     .into_iter()
     .filter(|(_, _, account)| account.total() + account.live_not_resident > 0)

@@ -1,0 +1,466 @@
+//! The tables of an explanation: types, owners, slack, duplicates, garbage, from one word per block.
+//!
+//! Owns which rows are kept and how they are named. Reads the target only for names.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use pydefrag_heap::{
+    Amount, ClassPin, Detail, Duplicates, Garbage, Objects, OwnerDuplicates, OwnerPin, OwnerSlack,
+    Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
+};
+use pydefrag_image::{Image, Records};
+use pydefrag_layout::objects::deque;
+use rustc_hash::FxHashMap;
+
+use super::chain::Chains;
+use super::classify::Table;
+use super::explain::visible;
+use super::kind::Role;
+use super::pins::{Grouping, pins};
+use super::reach::Reached;
+use super::savings;
+use super::shape::ShapeId;
+use super::sites::Sites;
+use super::slack::{Counts, SORTS, Sort, of_record};
+use super::types::Sort as TypeSort;
+
+/// Rows that are kept.
+const MOST_TYPES: usize = 100;
+const MOST_PINS: usize = 50;
+const MOST_WORST: usize = 5;
+/// Rows for which names are sought at most: beyond, they pin next to nothing.
+const MOST_NAMED: usize = 200;
+
+/// What the tables are made from.
+pub(crate) struct Tables<'a> {
+    pub(crate) image: &'a Image,
+    pub(crate) detail: &'a Detail,
+    pub(crate) table: &'a Table<'a>,
+    pub(crate) reached: &'a Reached<'a>,
+    pub(crate) chains: &'a Chains<'a>,
+    pub(crate) sites: Option<&'a Sites>,
+    pub(crate) frozen: &'a FxHashMap<u32, ()>,
+}
+
+/// The tables.
+#[derive(Default)]
+pub(crate) struct Sums {
+    pub(crate) objects: Objects,
+    pub(crate) pins: Pins,
+    pub(crate) slack: Slack,
+    pub(crate) savings: Vec<Saving>,
+    pub(crate) duplicates: Duplicates,
+    pub(crate) garbage: Garbage,
+    pub(crate) compact: u64,
+}
+
+/// Blocks by type, by head of chain, by site.
+struct Groups<'a> {
+    table: &'a Table<'a>,
+    reached: &'a Reached<'a>,
+    heads: &'a [u32],
+    sites: Option<&'a [u32]>,
+}
+
+/// Roles are fewer.
+const ROLES: u32 = 16;
+
+fn type_group(kind: super::kind::Kind) -> u32 {
+    kind.id() * ROLES + kind.role() as u32
+}
+
+impl Grouping for Groups<'_> {
+    const SORTS: usize = 4;
+
+    fn of(&self, ordinal: u32) -> [u32; 4] {
+        let shape = self.reached.of[ordinal as usize];
+        let site = self.sites.map_or(0, |s| s[ordinal as usize]);
+        [type_group(self.table.kinds.get(ordinal)), self.heads[shape as usize], site, shape]
+    }
+
+    fn movable(&self, ordinal: u32) -> bool {
+        self.table.kinds.get(ordinal).movable() && visible(self.reached.root_of(ordinal))
+    }
+}
+
+impl Tables<'_> {
+    /// Calls back with each block: number, address, bytes, and whether it is pymalloc's.
+    fn each(&self, mut each: impl FnMut(u32, u64, u64, bool)) {
+        let blocks = self.table.blocks;
+        for pool in &blocks.pools {
+            for (ordinal, address) in blocks.live(pool) {
+                each(ordinal, address, u64::from(pool.size), true);
+            }
+        }
+        for (i, c) in blocks.chunks.iter().enumerate() {
+            each(blocks.first_chunk + i as u32, c.address, c.size, false);
+        }
+    }
+
+    /// Bytes that a block was asked for, where that is known.
+    fn asked(&self, ordinal: u32, size: u64) -> Option<u64> {
+        let asked = u64::from(self.table.asked[ordinal as usize].load(Relaxed));
+        // What debug hooks add behind was asked for by them.
+        let behind = if self.table.front() > 0 { 8 } else { 0 };
+        (asked > 0 && asked < u64::from(u32::MAX)).then(|| (asked + behind).min(size))
+    }
+
+    /// Rounding on resident pages, by owner of the heap.
+    pub(crate) fn rounding(
+        &self,
+        ranges: &[crate::snapshot::HeapRange],
+        owners: usize,
+    ) -> Vec<u64> {
+        let mut sums = vec![0; owners];
+        let mut at = 0;
+        let mut last = 0;
+        self.each(|ordinal, address, size, _| {
+            let Some(asked) = self.asked(ordinal, size).filter(|a| *a < size) else { return };
+            if address < last {
+                at = 0;
+            }
+            last = address;
+            while ranges.get(at).is_some_and(|r| r.end <= address) {
+                at += 1;
+            }
+            let Some(range) = ranges.get(at).filter(|r| r.start <= address) else { return };
+            let (from, end) = (address + asked, address + size);
+            // Most ends of blocks lie on one page with their beginning.
+            let tally = self.image.residency.tally(from, end);
+            sums[range.owner] += tally.resident;
+        });
+        sums
+    }
+
+    /// All tables.
+    pub(crate) fn sums(
+        &self,
+        counts: &Counts,
+        slack: &[u64],
+        texts: &Records,
+        one_in: u64,
+    ) -> Sums {
+        let mut sums = Sums::default();
+        let types = self.types(&mut sums);
+        let heads: Vec<u32> =
+            (0..self.reached.shapes.len() as u32).map(|s| self.reached.head_of(s)).collect();
+        let by_site = self.sites.map(|s| self.by_site(s, &mut sums.pins));
+        let (table, reached) = (self.table, self.reached);
+        let by = Groups { table, reached, heads: &heads, sites: by_site.as_deref() };
+        let pinned = pins(self.image, self.detail, table.blocks, &by);
+        let [by_type, by_head, by_place, by_shape] = &pinned.groups[..] else { return sums };
+        sums.compact = pinned.compact;
+        sums.pins.pinned = pinned.pinned;
+        sums.pins.by_type = self.type_pins(by_type);
+        sums.pins.by_owner = self.owner_pins(by_head, by_shape, &heads);
+        let classes = pinned.classes.iter();
+        sums.pins.by_class =
+            classes.map(|(size, pin)| ClassPin { size: *size, pin: *pin }).collect();
+        sums.pins.by_site = self.sites.map(|s| site_pins(s, by_place));
+        for (shape, pin) in by_shape.iter().enumerate() {
+            if pin.count > 0 && self.reached.shapes.get(shape as u32).root == RootKind::Garbage {
+                sums.garbage.blocks += pin.count;
+                sums.garbage.bytes += pin.bytes;
+                sums.garbage.pinned += pin.pinned;
+            }
+        }
+        sums.slack = self.slack(counts, slack, &heads);
+        sums.duplicates = self.duplicates(texts, one_in, &heads);
+        sums.savings = savings::savings(self.chains, by_shape, &types);
+        for d in &sums.duplicates.worst {
+            sums.savings.push(savings::intern(d));
+        }
+        for s in &sums.slack.dict.worst {
+            sums.savings.push(savings::rebuild(s));
+        }
+        sums.savings.retain(|s| s.saved > 0);
+        sums.savings.sort_by(|a, b| b.saved.cmp(&a.saved).then_with(|| a.of.cmp(&b.of)));
+        sums.savings.truncate(MOST_PINS);
+        sums
+    }
+
+    /// Types, and what is known of blocks. Returns each type's own sums by its number.
+    fn types(&self, sums: &mut Sums) -> Vec<TypeTotal> {
+        let all = self.table.types.all();
+        let mut totals = vec![TypeTotal::default(); all.len() + 1];
+        let mut garbage = vec![TypeTotal::default(); all.len() + 1];
+        let mut asks: Vec<Option<(u64, bool)>> = vec![None; all.len() + 1];
+        let o = &mut sums.objects;
+        let mut garbage_objects = 0;
+        self.each(|ordinal, _, size, pool| {
+            let kind = self.table.kinds.get(ordinal);
+            let total = &mut totals[kind.id() as usize];
+            o.all.add(size);
+            let coverage = &mut o.pymalloc;
+            let pooled = if pool { size } else { 0 };
+            match kind.role() {
+                Role::Object => {
+                    o.typed.add(size);
+                    coverage.typed += pooled;
+                    total.count += 1;
+                    total.bytes += size;
+                    if let Some(asked) = self.asked(ordinal, size) {
+                        total.rounding += size - asked;
+                        let same = &mut asks[kind.id() as usize];
+                        *same = match *same {
+                            None => Some((asked, true)),
+                            Some((a, equal)) => Some((a, equal && a == asked)),
+                        };
+                    }
+                    if kind.tracked() {
+                        o.tracked += 1;
+                        if !self.frozen.contains_key(&ordinal) {
+                            total.tracked += 1;
+                        }
+                        if self.reached.is_garbage(ordinal) {
+                            garbage_objects += 1;
+                            let g = &mut garbage[kind.id() as usize];
+                            g.count += 1;
+                            g.bytes += size;
+                            g.tracked += 1;
+                        }
+                    }
+                }
+                Role::FreeListed => {
+                    o.free_listed.add(size);
+                    coverage.free_listed += pooled;
+                    total.free_listed += 1;
+                }
+                Role::Unknown => {
+                    o.unknown.add(size);
+                    coverage.unknown += pooled;
+                }
+                _ => {
+                    o.owned.add(size);
+                    coverage.owned += pooled;
+                    total.buffers += size;
+                }
+            }
+        });
+        sums.garbage.objects = garbage_objects;
+        for (i, t) in all.iter().enumerate() {
+            totals[i + 1].name.clone_from(&t.name);
+            garbage[i + 1].name.clone_from(&t.name);
+            totals[i + 1].asks = asks[i + 1].filter(|(_, same)| *same).map(|(asked, _)| asked);
+        }
+        let kept = |totals: &[TypeTotal]| {
+            let mut rows: Vec<_> = totals[1..]
+                .iter()
+                .filter(|t| t.count + t.buffers + t.free_listed > 0)
+                .cloned()
+                .collect();
+            rows.sort_by(|a, b| {
+                (b.bytes + b.buffers).cmp(&(a.bytes + a.buffers)).then_with(|| a.name.cmp(&b.name))
+            });
+            rows
+        };
+        let mut rows = merged(kept(&totals));
+        for t in rows.split_off(rows.len().min(MOST_TYPES)) {
+            sums.objects.other_types.count += 1;
+            sums.objects.other_types.bytes += t.bytes + t.buffers;
+        }
+        sums.objects.types = rows;
+        let mut rows = merged(kept(&garbage));
+        rows.truncate(MOST_PINS);
+        sums.garbage.by_type = rows;
+        totals
+    }
+
+    fn type_pins(&self, by_type: &[Pin]) -> Vec<TypePin> {
+        let rows = largest(by_type);
+        let name = |group: u32| {
+            let (id, role) = (group / ROLES, group % ROLES);
+            self.chains.type_name(id | role << 20)
+        };
+        let rows = rows.into_iter().map(|(group, pin)| (name(group), pin));
+        by_name(rows).into_iter().map(|(name, pin)| TypePin { name, pin }).collect()
+    }
+
+    fn owner_pins(&self, by_head: &[Pin], by_shape: &[Pin], heads: &[u32]) -> Vec<OwnerPin> {
+        // The shape that pins most under each head.
+        let mut chief: FxHashMap<u32, ShapeId> = FxHashMap::default();
+        for (shape, pin) in by_shape.iter().enumerate().filter(|(_, p)| p.count > 0) {
+            let best = chief.entry(heads[shape]).or_insert(shape as u32);
+            if pin.pinned > by_shape[*best as usize].pinned {
+                *best = shape as u32;
+            }
+        }
+        let mut rows: Vec<OwnerPin> = Vec::new();
+        for (head, pin) in largest(by_head) {
+            let shape = chief.get(&head).copied().unwrap_or(head);
+            let root = self.reached.shapes.get(shape).root;
+            let (owner, head) = match shape {
+                0 => ("nothing that can be seen".to_owned(), "nothing that can be seen".to_owned()),
+                _ => (self.chains.chain(shape), self.chains.head(shape)),
+            };
+            match rows.iter_mut().find(|r| r.head == head) {
+                Some(row) => add(&mut row.pin, &pin),
+                None => rows.push(OwnerPin { owner, head, root, pin }),
+            }
+        }
+        rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.head.cmp(&b.head)));
+        rows.truncate(MOST_PINS);
+        rows
+    }
+
+    /// The site of each block: its index plus one.
+    fn by_site(&self, sites: &Sites, pins: &mut Pins) -> Vec<u32> {
+        let mut of = vec![0; self.table.kinds.len()];
+        let front = self.table.front();
+        self.each(|ordinal, address, size, _| match sites.of(address + front) {
+            Some(site) => of[ordinal as usize] = site + 1,
+            None => pins.without_site.add(size),
+        });
+        of
+    }
+
+    fn slack(&self, counts: &Counts, records: &[u64], heads: &[u32]) -> Slack {
+        let mut worst: Vec<FxHashMap<u32, (ShapeId, Amount)>> = vec![FxHashMap::default(); SORTS];
+        for record in records {
+            let (ordinal, sort, bytes) = of_record(*record);
+            let shape = self.reached.of[ordinal as usize];
+            let of = worst[sort].entry(heads[shape as usize]);
+            of.or_insert((shape, Amount::default())).1.add(bytes);
+        }
+        let of = |sort: Sort| {
+            let mut slack = counts.of(sort);
+            let mut rows: Vec<_> = worst[sort as usize].values().collect();
+            rows.sort_by(|a, b| b.1.bytes.cmp(&a.1.bytes).then(a.0.cmp(&b.0)));
+            rows.truncate(MOST_WORST);
+            let row = |(shape, amount): &(ShapeId, Amount)| OwnerSlack {
+                owner: self.owner(*shape),
+                containers: amount.count,
+                bytes: amount.bytes,
+            };
+            slack.worst = rows.into_iter().map(row).collect();
+            slack
+        };
+        let mut slack = Slack {
+            dict: of(Sort::Dict),
+            list: of(Sort::List),
+            set: of(Sort::Set),
+            bytearray: of(Sort::ByteArray),
+            deque: of(Sort::Deque),
+            str_utf8: of(Sort::StrUtf8),
+        };
+        let mut deques = 0;
+        self.each(|ordinal, _, _, _| {
+            let kind = self.table.kinds.get(ordinal);
+            let of_deque = self.reached.type_of(kind).is_some_and(|t| t.sort == TypeSort::Deque);
+            deques += u64::from(of_deque && matches!(kind.role(), Role::Block | Role::Buffer));
+        });
+        slack.deque.containers = counts.deques;
+        slack.deque.held = deques * deque::ITEMS * 8;
+        slack.deque.bytes = slack.deque.held.saturating_sub(counts.deque_items * 8);
+        slack
+    }
+
+    fn owner(&self, shape: ShapeId) -> String {
+        if shape == 0 { "nothing that can be seen".into() } else { self.chains.chain(shape) }
+    }
+
+    /// Copies of equal texts, by what was kept of them: pairs of a number and a hash.
+    fn duplicates(&self, texts: &Records, one_in: u64, heads: &[u32]) -> Duplicates {
+        let mut copies: FxHashMap<u64, u32> = FxHashMap::default();
+        for pair in texts.chunks_exact(2) {
+            *copies.entry(pair[1]).or_default() += 1;
+        }
+        let mut first: rustc_hash::FxHashSet<u64> = rustc_hash::FxHashSet::default();
+        let mut total = Amount::default();
+        let mut owners: FxHashMap<u32, (ShapeId, Amount, u64)> = FxHashMap::default();
+        for pair in texts.chunks_exact(2).filter(|p| copies[&p[1]] > 1) {
+            let new = first.insert(pair[1]);
+            let shape = self.reached.of[pair[0] as usize];
+            let of = owners.entry(heads[shape as usize]).or_insert((shape, Amount::default(), 0));
+            of.2 += u64::from(new);
+            if !new {
+                let size = self.table.blocks.block(pair[0] as u32).map_or(0, |b| b.1);
+                total.add(size);
+                of.1.add(size);
+            }
+        }
+        let mut worst: Vec<_> = owners.into_values().filter(|o| o.1.count > 0).collect();
+        worst.sort_by(|a, b| b.1.bytes.cmp(&a.1.bytes).then(a.0.cmp(&b.0)));
+        worst.truncate(MOST_WORST);
+        let row = |(shape, copies, different): &(ShapeId, Amount, u64)| OwnerDuplicates {
+            owner: self.owner(*shape),
+            copies: copies.count * one_in,
+            bytes: copies.bytes * one_in,
+            different: different * one_in,
+            example: None,
+        };
+        Duplicates {
+            looked_at: Amount::default(),
+            copies: Amount { count: total.count * one_in, bytes: total.bytes * one_in },
+            one_in,
+            worst: worst.iter().map(row).collect(),
+        }
+    }
+}
+
+/// Types of one name are one row: a class may have been defined anew.
+fn merged(rows: Vec<TypeTotal>) -> Vec<TypeTotal> {
+    let mut by_name: FxHashMap<String, usize> = FxHashMap::default();
+    let mut merged: Vec<TypeTotal> = Vec::new();
+    for t in rows {
+        match by_name.get(&t.name) {
+            Some(i) => {
+                let m = &mut merged[*i];
+                m.count += t.count;
+                m.bytes += t.bytes;
+                m.rounding += t.rounding;
+                m.buffers += t.buffers;
+                m.tracked += t.tracked;
+                m.free_listed += t.free_listed;
+                m.asks = m.asks.filter(|a| t.asks == Some(*a));
+            }
+            None => {
+                by_name.insert(t.name.clone(), merged.len());
+                merged.push(t);
+            }
+        }
+    }
+    merged
+}
+
+fn largest(pins: &[Pin]) -> Vec<(u32, Pin)> {
+    let all = pins.iter().enumerate().filter(|(_, p)| p.count > 0);
+    let mut rows: Vec<_> = all.map(|(i, p)| (i as u32, *p)).collect();
+    rows.sort_by(|a, b| b.1.pinned.cmp(&a.1.pinned).then(a.0.cmp(&b.0)));
+    rows.truncate(MOST_NAMED);
+    rows
+}
+
+fn add(a: &mut Pin, b: &Pin) {
+    a.count += b.count;
+    a.bytes += b.bytes;
+    a.pinned += b.pinned;
+    a.gone += b.gone;
+    a.packed += b.packed;
+    a.moved += b.moved;
+}
+
+fn by_name(rows: impl Iterator<Item = (String, Pin)>) -> Vec<(String, Pin)> {
+    let mut named: Vec<(String, Pin)> = Vec::new();
+    for (name, pin) in rows {
+        match named.iter_mut().find(|n| n.0 == name) {
+            Some(n) => add(&mut n.1, &pin),
+            None => named.push((name, pin)),
+        }
+    }
+    named.sort_by(|a, b| b.1.pinned.cmp(&a.1.pinned).then_with(|| a.0.cmp(&b.0)));
+    named.truncate(MOST_PINS);
+    named
+}
+
+fn site_pins(sites: &Sites, by_place: &[Pin]) -> Vec<SitePin> {
+    let rows = largest(by_place).into_iter().filter(|(place, _)| *place > 0);
+    let mut rows: Vec<_> = rows
+        .map(|(place, pin)| {
+            let (file, line) = sites.places[place as usize - 1].clone();
+            SitePin { file, line, pin }
+        })
+        .collect();
+    rows.truncate(MOST_PINS);
+    rows
+}

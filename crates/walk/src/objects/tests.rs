@@ -1,0 +1,3 @@
+//! Real interpreters, compared with what they say themselves.
+
+mod sites;
