@@ -55,7 +55,7 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
             timed(|| {
                 let image = Image::open(&facts)?;
                 let runtime = Runtime::find(&image)?;
-                snapshot(&facts, &image, &runtime)?;
+                snapshot(&facts, &image, &runtime, false)?;
                 Ok(())
             })?,
             timed(|| {

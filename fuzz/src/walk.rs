@@ -60,7 +60,7 @@ fn check(image: &Image, runtime: &Runtime) {
         let live: u32 = walked.detail.bitmap(pool).iter().map(|w| w.count_ones()).sum();
         assert_eq!(live, u32::from(pool.used));
     }
-    let Ok(looked) = snapshot(&facts(), image, runtime) else { return };
+    let Ok(looked) = snapshot(&facts(), image, runtime, false) else { return };
     let snapshot = looked.snapshot;
     let owned: u64 = snapshot.owners.iter().map(|o| o.resident).sum();
     assert_eq!(owned + snapshot.unattributed, snapshot.memory.rss, "{:#?}", snapshot.owners);

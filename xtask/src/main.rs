@@ -1,6 +1,7 @@
 //! The project's chores, run as `cargo xtask CHORE`: a table of contents; each chore has its file.
 
 mod interpreters;
+mod packages;
 mod tidy;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ usage: cargo xtask CHORE
 
   interpreters          bring the interpreters that the tests need into .cache/interpreters
   interpreters --list   print each interpreter's name, patch level, source and path
+  packages              bring the packages of PyPI that the tests look at into .cache/packages
   tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses
 ";
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let done = match args[..] {
         ["interpreters"] => interpreters::bring(),
         ["interpreters", "--list"] => interpreters::list(),
+        ["packages"] => packages::bring(),
         ["tidy"] => tidy::check(),
         _ => {
             eprint!("{USAGE}");

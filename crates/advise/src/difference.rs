@@ -28,11 +28,8 @@ pub fn of_diff(diff: &Diff, a: &Snapshot, b: &Snapshot) -> Option<Verdict> {
     }
     Some(match now.kind {
         VerdictKind::Fragmented => fragmented(&moved, now),
-        _ => outside(diff, &heaps).unwrap_or_else(|| Verdict {
-            undecided: None,
-            sentence: joined(&now.sentence, &moved.words()),
-            ..now
-        }),
+        VerdictKind::OverAllocated => since(&moved, now),
+        _ => outside(diff, &heaps).unwrap_or_else(|| since(&moved, now)),
     })
 }
 
@@ -98,6 +95,11 @@ fn growing(moved: &Moved, heaps: &HeapChange) -> Option<Verdict> {
         undecided: Some("whether it goes on: a third look once the program did more work".into()),
         remedies: remedies::of_growth(),
     })
+}
+
+/// What the second look says, and how it came to be.
+fn since(moved: &Moved, now: Verdict) -> Verdict {
+    Verdict { undecided: None, sentence: joined(&now.sentence, &moved.words()), ..now }
 }
 
 /// The second look is fragmented: by what happened in between, or as it was before.
@@ -211,6 +213,18 @@ mod tests {
             "Healthy: 5.0 of 65.0 MiB in its heaps are free (8%); live data stayed, free space \
              stayed."
         );
+    }
+
+    #[test]
+    fn over_allocated_stays_so() {
+        let a = snapshot(vec![heap("pymalloc", 100 * MIB, MIB)]);
+        let mut b = a.clone();
+        b.explanation = Some(crate::samples::with_slack(40 * MIB, 0));
+        b.owners.push(other(OwnerKind::SharedMemory, 90 * MIB));
+        b.memory.rss += 90 * MIB;
+        let v = of_diff(&Diff::of(&a, &b), &a, &b).expect("a verdict");
+        assert_eq!(v.kind, VerdictKind::OverAllocated);
+        assert!(v.sentence.ends_with("; live data stayed, free space stayed."), "{}", v.sentence);
     }
 
     #[test]

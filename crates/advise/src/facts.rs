@@ -2,10 +2,10 @@
 //!
 //! Owns which owners count as heaps. A heap is *walked* when it has an account.
 
-use pydefrag_heap::{Owner, OwnerKind, Snapshot};
+use pydefrag_heap::{Owner, OwnerKind, OwnerSlack, RootKind, Snapshot};
 
-use crate::thresholds::{FREE_SHARE, LEAST_BYTES};
-use crate::words::share;
+use crate::thresholds::{FREE_SHARE, LEAST_BYTES, PIN_SHARE};
+use crate::words::{grouped, percent, share, short};
 
 /// The walked heaps together. Bytes, all resident.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,4 +72,43 @@ pub(crate) fn mostly_in(snapshot: &Snapshot) -> String {
         [(most, name), ..] if share(most, all) >= 0.75 => format!(", mostly in {name}"),
         [(_, first), (_, second), ..] => format!(", most in {first} and {second}"),
     }
+}
+
+/// Who pins most, in words, if that is known and enough of it all.
+pub(crate) fn held_open_by(snapshot: &Snapshot) -> String {
+    let Some(pins) = snapshot.explanation.as_ref().map(|e| &e.pins) else { return String::new() };
+    let Some(first) = pins.by_owner.iter().max_by_key(|p| p.pin.pinned) else {
+        return String::new();
+    };
+    if first.head.is_empty() || share(first.pin.pinned, pins.pinned) < PIN_SHARE {
+        return String::new();
+    }
+    // What stands at the head itself is a block of it, what it leads to are its values.
+    let noun = match (first.pin.count, first.owner == first.head) {
+        (1, true) => "block",
+        (_, true) => "blocks",
+        (1, false) => "value",
+        (_, false) => "values",
+    };
+    let head = short(&first.head);
+    let whose = match first.root {
+        RootKind::Module | RootKind::Frame => format!("{noun} of {head}"),
+        RootKind::Interpreter | RootKind::Library | RootKind::Stack => format!("blocks of {head}"),
+        RootKind::Garbage => "blocks of garbage".into(),
+        RootKind::Native | RootKind::Unknown => return String::new(),
+    };
+    format!(
+        ", held open by {} {whose} ({} of what is pinned)",
+        grouped(first.pin.count),
+        percent(first.pin.pinned, pins.pinned)
+    )
+}
+
+/// Bytes that containers hold beyond their items, and of all of them the owner that has most.
+pub(crate) fn slack(snapshot: &Snapshot) -> Option<(u64, Option<(&'static str, &OwnerSlack)>)> {
+    let slack = &snapshot.explanation.as_ref()?.slack;
+    let kinds = slack.kinds();
+    let bytes = kinds.iter().fold(0, |sum: u64, (_, of)| sum.saturating_add(of.bytes));
+    let owners = kinds.into_iter().flat_map(|(kind, of)| of.worst.iter().map(move |w| (kind, w)));
+    Some((bytes, owners.max_by_key(|(_, w)| w.bytes)))
 }

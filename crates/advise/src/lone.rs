@@ -1,18 +1,22 @@
 //! The verdict on one look alone: what is there now, without what came before.
 //!
-//! Owns the order fragmented, native, healthy, their sentences, and which second measurement would
+//! Owns the order fragmented, over-allocated, native, healthy, their sentences, and which second measurement would
 //! decide what one look cannot.
 
 use pydefrag_heap::{Snapshot, Verdict, VerdictKind};
 
-use crate::facts::{Heaps, mostly_in, outside, unwalked};
+use crate::facts::{Heaps, held_open_by, mostly_in, outside, slack, unwalked};
 use crate::remedies;
-use crate::thresholds::{FREE_SHARE, LARGE_LIVE, LEAST_BYTES, NATIVE_SHARE};
-use crate::words::{mib, number, percent, share};
+use crate::thresholds::{
+    FREE_SHARE, LARGE_LIVE, LEAST_BYTES, LEAST_REMEDY, NATIVE_SHARE, SLACK_SHARE,
+};
+use crate::words::{mib, number, percent, share, short};
 
 /// What would tell whether free space is used again.
 pub(crate) const USED_AGAIN: &str = "whether the space is used again: `pydefrag run`, or a later look and \
                           `pydefrag diff`";
+/// What would tell whether containers fill up again.
+const FILLS: &str = "whether the room is filled again: a later look and `pydefrag diff`";
 /// What would tell whether live data grows.
 const GROWS: &str = "whether live data grows: a later look and `pydefrag diff`";
 
@@ -23,17 +27,42 @@ pub(crate) fn judge(snapshot: &Snapshot) -> Verdict {
         return Verdict {
             kind: VerdictKind::Fragmented,
             sentence: format!(
-                "Fragmented: {} of {} in its heaps are free but stay resident ({}){}.",
+                "Fragmented: {} of {} in its heaps are free but stay resident ({}){}{}.",
                 number(heaps.free),
                 mib(heaps.resident),
                 percent(heaps.free, heaps.resident),
-                mostly_in(snapshot)
+                mostly_in(snapshot),
+                held_open_by(snapshot)
             ),
             undecided: Some(USED_AGAIN.into()),
             remedies: remedies::of_fragmentation(snapshot),
         };
     }
-    native(snapshot).unwrap_or_else(|| healthy(snapshot, heaps))
+    let found = over_allocated(snapshot, heaps).or_else(|| native(snapshot));
+    found.unwrap_or_else(|| healthy(snapshot, heaps))
+}
+
+/// Containers hold much room beyond their items, and that is much of what is live.
+fn over_allocated(snapshot: &Snapshot, heaps: Option<Heaps>) -> Option<Verdict> {
+    let (live, (bytes, worst)) = (heaps?.live, slack(snapshot)?);
+    if bytes < LEAST_BYTES || share(bytes, live) < SLACK_SHARE {
+        return None;
+    }
+    let most = worst.map_or(String::new(), |(kind, w)| {
+        format!("; most in {kind} of {} ({})", short(&w.owner), mib(w.bytes))
+    });
+    let sentence = format!(
+        "Over-allocated: {} of {} live data are room that containers hold beyond their items ({}){most}.",
+        number(bytes),
+        mib(live),
+        percent(bytes, live),
+    );
+    Some(Verdict {
+        kind: VerdictKind::OverAllocated,
+        sentence,
+        undecided: Some(FILLS.into()),
+        remedies: remedies::of_objects(snapshot, LEAST_REMEDY),
+    })
 }
 
 /// Most of RSS is outside the heaps, and enough of it.
@@ -52,7 +81,8 @@ pub(crate) fn native(snapshot: &Snapshot) -> Option<Verdict> {
         mib(rss),
         percent(bytes, rss)
     );
-    Some(Verdict { kind: VerdictKind::Native, sentence, undecided: None, remedies: Vec::new() })
+    let remedies = remedies::of_objects(snapshot, LEAST_BYTES);
+    Some(Verdict { kind: VerdictKind::Native, sentence, undecided: None, remedies })
 }
 
 fn healthy(snapshot: &Snapshot, heaps: Option<Heaps>) -> Verdict {
@@ -83,15 +113,16 @@ fn healthy(snapshot: &Snapshot, heaps: Option<Heaps>) -> Verdict {
             (heaps.live >= LARGE_LIVE).then(|| GROWS.to_owned()),
         ),
     };
-    Verdict { kind: VerdictKind::Healthy, sentence, undecided, remedies: Vec::new() }
+    let remedies = remedies::of_objects(snapshot, LEAST_BYTES);
+    Verdict { kind: VerdictKind::Healthy, sentence, undecided, remedies }
 }
 
 #[cfg(test)]
 mod tests {
-    use pydefrag_heap::{Ladder, Malloc, MallocArena, OwnerKind, Partial};
+    use pydefrag_heap::{Ladder, Malloc, MallocArena, OwnerKind, OwnerPin, Partial, RootKind};
 
     use super::*;
-    use crate::samples::{heap, other, snapshot};
+    use crate::samples::{explained, heap, other, snapshot, with_slack};
     use crate::verdict;
 
     const MIB: u64 = 1 << 20;
@@ -171,6 +202,101 @@ mod tests {
         assert_eq!(undecided(5, 100).as_deref(), Some(USED_AGAIN));
         assert_eq!(undecided(64, 1).as_deref(), Some(GROWS));
         assert_eq!(undecided(63, 1), None);
+    }
+
+    #[test]
+    fn the_owner_that_pins_most_is_named() {
+        let said = |explanation| {
+            let mut s = snapshot(vec![heap("pymalloc", 5 * MIB, 100 * MIB)]);
+            s.explanation = Some(explanation);
+            let sentence = verdict(&s).expect("a verdict").sentence;
+            sentence.split_once("pymalloc").expect("where").1.to_owned()
+        };
+        let e = explained();
+        assert_eq!(
+            said(e.clone()),
+            ", held open by 41,200 values of app.cache.SESSIONS (65% of what is pinned)."
+        );
+        let changed = |change: fn(&mut OwnerPin)| {
+            let mut e = explained();
+            change(&mut e.pins.by_owner[0]);
+            said(e)
+        };
+        assert_eq!(changed(|p| p.root = RootKind::Unknown), ".");
+        assert_eq!(changed(|p| p.head.clear()), ".");
+        // Many pin a little each.
+        assert_eq!(changed(|p| p.pin.pinned /= 10), ".");
+        let table = changed(|p| (p.owner, p.pin.count) = (p.head.clone(), 1));
+        assert!(table.starts_with(", held open by 1 block of app.cache.SESSIONS ("), "{table}");
+        let garbage = changed(|p| p.root = RootKind::Garbage);
+        assert!(garbage.starts_with(", held open by 41,200 blocks of garbage ("), "{garbage}");
+        let long = changed(|p| p.head = "\x1b".repeat(1 << 20));
+        assert!(long.len() < 120, "{long}");
+        assert_eq!(said(Default::default()), ".");
+    }
+
+    #[test]
+    fn room_that_containers_hold_is_over_allocated_if_it_is_much() {
+        let judged = |live, free, dict, list| {
+            let mut s = snapshot(vec![heap("pymalloc", live * MIB, free * MIB)]);
+            s.explanation = Some(with_slack(dict * MIB, list * MIB));
+            verdict(&s).expect("a verdict")
+        };
+        use VerdictKind::{Fragmented, Healthy, OverAllocated};
+        for (live, free, dict, list, kind) in [
+            (80, 1, 16, 0, OverAllocated),
+            (80, 1, 8, 8, OverAllocated),
+            (81, 1, 8, 8, Healthy),
+            (70, 1, 8, 7, Healthy),
+            // Fragmented first: what is free is not even live.
+            (80, 40, 40, 0, Fragmented),
+        ] {
+            let v = judged(live, free, dict, list);
+            assert_eq!(v.kind, kind, "{}", v.sentence);
+        }
+        let v = judged(100, 1, 30, 10);
+        assert_eq!(
+            v.sentence,
+            "Over-allocated: 40.0 of 100.0 MiB live data are room that containers hold beyond \
+             their items (40%); most in dict of app.index (15.0 MiB)."
+        );
+        assert_eq!(v.undecided.as_deref(), Some(FILLS));
+        // More of RSS is native than not, and still it is the containers that can be changed.
+        let owners =
+            vec![heap("pymalloc", 80 * MIB, MIB), other(OwnerKind::SharedMemory, 400 * MIB)];
+        let s = Snapshot { explanation: Some(with_slack(40 * MIB, 0)), ..snapshot(owners) };
+        assert_eq!(verdict(&s).expect("a verdict").kind, OverAllocated);
+    }
+
+    #[test]
+    fn what_objects_would_save_is_a_remedy() {
+        let named = |explanation, live, free| {
+            let mut s = snapshot(vec![heap("pymalloc", live * MIB, free * MIB)]);
+            s.explanation = Some(explanation);
+            let v = verdict(&s).expect("a verdict");
+            let row = |r: &pydefrag_heap::Remedy| (r.name.clone(), r.bytes.map(|b| b / MIB));
+            v.remedies.iter().map(row).collect::<Vec<_>>()
+        };
+        let name = |n: &str, b| (n.to_owned(), Some(b));
+        // The fourth saving is left out, as is what is less than a remedy.
+        assert_eq!(
+            named(explained(), 5, 100),
+            [
+                name("collect garbage", 20),
+                name("give app.Session __slots__", 9),
+                name("rebuild app.index", 7),
+                name("keep app.rows in an array", 3),
+            ]
+        );
+        // What nothing is wrong with hears of large savings only.
+        assert_eq!(named(explained(), 100, 5), [name("collect garbage", 20)]);
+        let mut e = explained();
+        e.garbage.bytes = 15 * MIB;
+        e.duplicates.copies.bytes = 17 * MIB;
+        e.savings[0].change = pydefrag_heap::StructureChange::Intern;
+        e.savings[0].saved = 16 * MIB;
+        // Interning all of it contains interning some.
+        assert_eq!(named(e, 100, 5), [name("keep equal strings once", 17)]);
     }
 
     #[test]

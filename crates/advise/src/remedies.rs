@@ -1,20 +1,75 @@
-//! Remedies: what helps against fragmentation, most bytes first, with a way to do it today.
+//! Remedies: what helps against fragmentation and against what takes more than it must, most bytes first,
+//! with a way to do it today.
 //!
 //! Owns when each is named and in which words. A gain that was not measured is `None`, and then the
 //! command says how to measure it.
 
-use pydefrag_heap::{MallocArena, OwnerKind, Remedy, Snapshot};
+use pydefrag_heap::{
+    Explanation, MallocArena, OwnerKind, Remedy, Saving, Snapshot, StructureChange,
+};
 
-use crate::thresholds::{LARGE_CHUNK, LEAST_BYTES, LEAST_REMEDY, THREAD_ARENAS_SHARE};
-use crate::words::share;
+use crate::thresholds::{
+    LARGE_CHUNK, LEAST_BYTES, LEAST_REMEDY, MOST_SAVINGS, THREAD_ARENAS_SHARE,
+};
+use crate::words::{share, short};
 
 /// What helps a fragmented process.
 pub(crate) fn of_fragmentation(snapshot: &Snapshot) -> Vec<Remedy> {
     let all = [trim(snapshot), rebuild(snapshot), arenas(snapshot), threshold(snapshot)];
     let mut named: Vec<_> = all.into_iter().flatten().collect();
+    named.extend(of_objects(snapshot, LEAST_REMEDY));
     // Those whose gain is not known stand last.
     named.sort_by_key(|r| std::cmp::Reverse(r.bytes));
     named
+}
+
+/// What the program's objects would give: the largest changes of structure that save at least so much,
+/// garbage, and copies.
+pub(crate) fn of_objects(snapshot: &Snapshot, least: u64) -> Vec<Remedy> {
+    let Some(e) = &snapshot.explanation else { return Vec::new() };
+    let copies = copies(e);
+    // What interning all copies gives contains what interning some of them does.
+    let counted = |s: &&Saving| {
+        s.saved >= least && !(copies.is_some() && s.change == StructureChange::Intern)
+    };
+    let mut savings: Vec<&Saving> = e.savings.iter().filter(counted).collect();
+    savings.sort_by_key(|s| std::cmp::Reverse(s.saved));
+    let mut named: Vec<_> = savings.into_iter().take(MOST_SAVINGS).map(saving).collect();
+    named.extend(garbage(e));
+    named.extend(copies);
+    named.sort_by_key(|r| std::cmp::Reverse(r.bytes));
+    named
+}
+
+fn saving(saving: &Saving) -> Remedy {
+    let of = short(&saving.of);
+    Remedy {
+        name: match saving.change {
+            StructureChange::Slots => format!("give {of} __slots__"),
+            StructureChange::Array => format!("keep {of} in an array"),
+            StructureChange::Tuple => format!("make {of} tuples"),
+            StructureChange::Rebuild => format!("rebuild {of}"),
+            StructureChange::Intern => format!("intern {of}"),
+        },
+        bytes: Some(saving.saved),
+        command: saving.how.clone(),
+    }
+}
+
+fn garbage(e: &Explanation) -> Option<Remedy> {
+    (e.garbage.bytes >= LEAST_BYTES).then(|| Remedy {
+        name: "collect garbage".into(),
+        bytes: Some(e.garbage.bytes),
+        command: "in the process: import gc; gc.collect()".into(),
+    })
+}
+
+fn copies(e: &Explanation) -> Option<Remedy> {
+    (e.duplicates.copies.bytes >= LEAST_BYTES).then(|| Remedy {
+        name: "keep equal strings once".into(),
+        bytes: Some(e.duplicates.copies.bytes),
+        command: "sys.intern(text), or a dict of one's own, where they are made".into(),
+    })
 }
 
 /// What helps to find out what grows.

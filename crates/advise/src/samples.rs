@@ -1,7 +1,8 @@
 //! Snapshots built by hand for the tests.
 
 use pydefrag_heap::{
-    Account, Basis, Ladder, Memory, Owner, OwnerKind, Process, PythonInfo, SCHEMA, Snapshot, Torn,
+    Account, Basis, Explanation, Ladder, Memory, Owner, OwnerKind, OwnerPin, OwnerSlack, Pin,
+    Process, PythonInfo, RootKind, SCHEMA, Saving, SlackOf, Snapshot, StructureChange, Torn,
 };
 
 /// A walked pymalloc heap.
@@ -56,4 +57,46 @@ pub(crate) fn snapshot(mut owners: Vec<Owner>) -> Snapshot {
         explanation: None,
         notes: Vec::new(),
     }
+}
+
+/// A first pin, 20 MiB of garbage and four savings.
+pub(crate) fn explained() -> Explanation {
+    const MIB: u64 = 1 << 20;
+    let mut e = Explanation::default();
+    e.pins.pinned = 40 * MIB;
+    e.pins.by_owner = vec![OwnerPin {
+        owner: "app.cache.SESSIONS[dict] -> Session -> .token[str]".into(),
+        head: "app.cache.SESSIONS".into(),
+        root: RootKind::Module,
+        pin: Pin { count: 41_200, pinned: 26 * MIB, ..Default::default() },
+    }];
+    let saving = |change, of: &str, saved| Saving {
+        change,
+        of: of.into(),
+        saved,
+        how: format!("write {of} anew"),
+        ..Default::default()
+    };
+    e.savings = vec![
+        saving(StructureChange::Slots, "app.Session", 9 * MIB),
+        saving(StructureChange::Rebuild, "app.index", 7 * MIB),
+        saving(StructureChange::Array, "app.rows", 3 * MIB),
+        saving(StructureChange::Tuple, "app.points", 2 * MIB),
+        saving(StructureChange::Intern, "app.names", MIB / 2),
+    ];
+    (e.garbage.objects, e.garbage.bytes) = (10_000, 20 * MIB);
+    e
+}
+
+/// So much room in dicts and lists, half of it in one owner each.
+pub(crate) fn with_slack(dict: u64, list: u64) -> Explanation {
+    let of = |owner: &str, bytes: u64| SlackOf {
+        containers: 2,
+        held: 2 * bytes,
+        bytes,
+        worst: vec![OwnerSlack { owner: owner.into(), containers: 1, bytes: bytes / 2 }],
+    };
+    let mut e = Explanation::default();
+    (e.slack.dict, e.slack.list) = (of("app.index", dict), of("app.rows", list));
+    e
 }

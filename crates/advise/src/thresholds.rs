@@ -9,6 +9,10 @@ pub const LEAST_BYTES: u64 = 16 << 20;
 pub const FREE_SHARE: f64 = 0.25;
 /// Memory outside the heaps, of RSS, above which it is native.
 pub const NATIVE_SHARE: f64 = 0.5;
+/// Room that containers hold beyond their items, of live data, from which on it is over-allocated.
+pub const SLACK_SHARE: f64 = 0.2;
+/// Of what live blocks pin, from which on a verdict names the owner that pins most.
+pub const PIN_SHARE: f64 = 0.1;
 /// Live data from which on a lone snapshot names the look that tells whether it grows.
 pub const LARGE_LIVE: u64 = 64 << 20;
 
@@ -35,6 +39,8 @@ pub const REUSED_SHARE: f64 = 0.5;
 
 /// A remedy that brings back less is not named.
 pub const LEAST_REMEDY: u64 = 1 << 20;
+/// Changes of structure that are named at most.
+pub const MOST_SAVINGS: usize = 3;
 /// A free chunk of the main arena of this size tells that large requests are served from the heap.
 pub const LARGE_CHUNK: u64 = 1 << 20;
 /// Free bytes in thread arenas, of all arenas' free bytes, above which fewer arenas are advised.
@@ -52,6 +58,8 @@ mod tests {
             ("LEAST_BYTES", bytes(LEAST_BYTES)),
             ("FREE_SHARE", percent(FREE_SHARE)),
             ("NATIVE_SHARE", percent(NATIVE_SHARE)),
+            ("SLACK_SHARE", percent(SLACK_SHARE)),
+            ("PIN_SHARE", percent(PIN_SHARE)),
             ("LARGE_LIVE", bytes(LARGE_LIVE)),
             ("GROWTH_SHARE", percent(GROWTH_SHARE)),
             ("CHECKPOINTS", CHECKPOINTS.map(percent).join(", ")),
@@ -63,6 +71,7 @@ mod tests {
             ("LEAST_FILLINGS", LEAST_FILLINGS.to_string()),
             ("REUSED_SHARE", percent(REUSED_SHARE)),
             ("LEAST_REMEDY", bytes(LEAST_REMEDY)),
+            ("MOST_SAVINGS", MOST_SAVINGS.to_string()),
             ("LARGE_CHUNK", bytes(LARGE_CHUNK)),
             ("THREAD_ARENAS_SHARE", percent(THREAD_ARENAS_SHARE)),
         ];

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::objects::{Checked, NoObjects, Objects, Shown};
 use crate::run::guard::{percent, size};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -47,8 +48,8 @@ pub(crate) struct Ps {
 /// Account for every resident byte of a Python process.
 ///
 /// CPython 3.8 to 3.15 on x86-64 Linux with glibc. The process is neither stopped nor changed, and
-/// only memory that is resident is read. Where memory may not be read, what the kernel's maps alone
-/// tell is printed, marked partial.
+/// only memory that is resident is read. Its objects are looked at too: which hold the memory, and who
+/// owns them. Where memory may not be read, what the kernel's maps alone tell is printed, marked partial.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  pydefrag snapshot 4242\n  pydefrag snapshot 4242 -o before.pdsnap\n  pydefrag snapshot 4242 --json | jq .fragmentation\n  pydefrag snapshot $(pgrep -of app.py)   the oldest of them\n  pydefrag snapshot --tree 4240   a master and its workers together"
@@ -63,12 +64,23 @@ pub(crate) struct Snapshot {
     /// Account for the process and all its descendants together, in proportional shares (PSS).
     ///
     /// What they share is counted once. For each: what it alone holds, what it inherited at the fork
-    /// and copied since, and what it still shares by copy-on-write.
-    #[arg(long, conflicts_with = "output")]
+    /// and copied since, and what it still shares by copy-on-write. Objects are not looked at.
+    #[arg(long, conflicts_with_all = ["output", "show_values"])]
     pub(crate) tree: bool,
     /// Keep the snapshot, with the heap pool by pool, in this file; show it with `pydefrag report`.
     #[arg(short, long, value_name = "FILE.pdsnap")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    shown: Shown,
+    #[command(flatten)]
+    checked: Checked,
+}
+
+impl Snapshot {
+    /// What is wanted of the objects.
+    pub(crate) fn objects(&self) -> Objects {
+        self.checked.of(self.shown.objects())
+    }
 }
 
 /// Show a snapshot that was kept with `snapshot -o`.
@@ -104,6 +116,8 @@ pub(crate) struct Diff {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) looked_at: NoObjects,
 }
 
 /// Run a program as it would run without pydefrag, and report its memory when it ends.
@@ -128,9 +142,11 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) json: bool,
     /// Account for the memory at its peak too, and report that. Costs an account each time that RSS
-    /// has grown by a tenth (at least 4 MiB) over the last one's.
+    /// has grown by a tenth (at least 4 MiB) over the last one's. Objects are looked at at the end only.
     #[arg(long)]
     pub(crate) at_peak: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
     /// Exit with 3 if more of the walked heaps than this is not live at the end.
     #[arg(long, value_name = "N%", value_parser = percent)]
     pub(crate) max_fragmentation: Option<f64>,

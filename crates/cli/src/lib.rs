@@ -13,6 +13,7 @@ mod commands;
 mod failure;
 mod kept;
 mod look;
+mod objects;
 mod output;
 mod progress;
 mod run;

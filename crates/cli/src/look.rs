@@ -8,24 +8,38 @@ use pydefrag_heap::Partial;
 use pydefrag_image::{
     Denial, Identity, Image, LookError, OpenError, ProcessFacts, ReadError, diagnose,
 };
-use pydefrag_walk::{Looked, Refusal, Runtime, snapshot, snapshot_partial};
+use pydefrag_walk::{Asked, Looked, Refusal, Runtime, explain, snapshot, snapshot_partial};
 
 use crate::failure::hinted;
+use crate::objects::Objects;
+use crate::progress::{Progress, Report};
 
 /// A process that maps and unmaps all the while may outrun one look at its mappings.
 const TRIES: usize = 8;
 /// No further attempt begins after this long: what is not understood by then will not be.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Looks at the process `pid`, which must be a Python.
-pub(crate) fn look(pid: i32) -> anyhow::Result<Looked> {
-    whole(pid, attempts)
+/// Looks at the process `pid`, which must be a Python, and at its objects if they are wanted; `report` hears
+/// how far that is.
+pub(crate) fn look(pid: i32, objects: &Objects, report: Report<'_>) -> anyhow::Result<Looked> {
+    whole(pid, |facts| tries(facts, objects, report)?.map_err(refusal_failure))
+}
+
+/// The same, with a bar on stderr.
+pub(crate) fn look_with_bar(pid: i32, objects: &Objects) -> anyhow::Result<Looked> {
+    let progress = Progress::bytes("looking at objects");
+    look(pid, objects, &|done, total| progress.set(done, total))
+}
+
+/// The account alone.
+pub(crate) fn account(pid: i32) -> anyhow::Result<Looked> {
+    look(pid, &Objects::none(), &|_, _| {})
 }
 
 /// Looks at the process `pid` of a tree, whatever it is: what is no Python, or none that is understood,
 /// is told by the kernel's maps alone.
 pub(crate) fn look_at_member(pid: i32) -> anyhow::Result<Looked> {
-    whole(pid, |facts| match tries(facts)? {
+    whole(pid, |facts| match tries(facts, &Objects::none(), &|_, _| {})? {
         Ok(looked) => Ok(looked),
         Err(refusal) => {
             let image = Image::open(facts).map_err(open_failure)?;
@@ -60,37 +74,41 @@ fn judged(mut looked: Looked) -> Looked {
     looked
 }
 
-fn attempts(facts: &ProcessFacts) -> anyhow::Result<Looked> {
-    tries(facts)?.map_err(refusal_failure)
-}
-
-fn tries(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
+fn tries(
+    facts: &ProcessFacts,
+    objects: &Objects,
+    report: Report<'_>,
+) -> anyhow::Result<Result<Looked, Refusal>> {
     let start = Instant::now();
-    let mut looked = attempt(facts)?;
+    let mut looked = attempt(facts, objects, report)?;
     for _ in 1..TRIES {
         if !matches!(looked, Err(Refusal::NotUnderstood { .. })) || start.elapsed() > PATIENCE {
             break;
         }
-        looked = attempt(facts)?;
+        looked = attempt(facts, objects, report)?;
     }
     Ok(looked)
 }
 
 /// One attempt with the mappings and the residency of now.
-fn attempt(facts: &ProcessFacts) -> anyhow::Result<Result<Looked, Refusal>> {
+fn attempt(
+    facts: &ProcessFacts,
+    objects: &Objects,
+    report: Report<'_>,
+) -> anyhow::Result<Result<Looked, Refusal>> {
     let pid = facts.pid;
     let image = Image::open(facts).map_err(open_failure)?;
     Ok(match readable(&image) {
         Ok(()) => {
             let looked = Runtime::find(&image).and_then(|runtime| {
-                let mut looked = snapshot(facts, &image, &runtime, true)?;
-                let asked = pydefrag_walk::Asked {
-                    progress: &|_, _| {},
-                    show_values: false,
-                    blocks: 0,
-                    at: &[],
+                let mut looked = snapshot(facts, &image, &runtime, objects.wanted)?;
+                let asked = Asked {
+                    progress: report,
+                    show_values: objects.show_values,
+                    blocks: objects.blocks,
+                    at: &objects.at,
                 };
-                pydefrag_walk::explain(&image, &runtime, &mut looked, &asked)
+                explain(&image, &runtime, &mut looked, &asked)
                     .map_err(|source| Refusal::Read { pid, source })?;
                 Ok(looked)
             });

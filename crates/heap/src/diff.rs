@@ -2,7 +2,11 @@
 //!
 //! Owns the differences. Judging them is the advise crate's.
 
+mod objects;
+
 use serde::{Deserialize, Serialize};
+
+pub use objects::{MOST_ROWS, PinChange, TypeChange};
 
 use crate::{OwnerKind, SCHEMA, Snapshot, Verdict};
 
@@ -73,6 +77,12 @@ pub struct Diff {
     pub heaps: Option<HeapChange>,
     /// Every owner that either has, most changed first.
     pub owners: Vec<OwnerChange>,
+    /// Types, most changed first, at most [`MOST_ROWS`]; `None` where a look has no objects.
+    pub types: Option<Vec<TypeChange>>,
+    /// Owners of what pins, most changed first, at most [`MOST_ROWS`]; `None` where a look has no objects.
+    pub pins: Option<Vec<PinChange>>,
+    /// What a reader should know: what is not known, and why.
+    pub notes: Vec<String>,
     /// What it comes to.
     pub verdict: Option<Verdict>,
 }
@@ -162,6 +172,14 @@ impl Diff {
             external: Change { before: a.external(), after: b.external() },
             slack: Change { before: a.free() - a.external(), after: b.free() - b.external() },
         });
+        let explained = a.explanation.as_ref().zip(b.explanation.as_ref());
+        let mut notes = Vec::new();
+        if explained.is_none() && (a.explanation.is_some() || b.explanation.is_some()) {
+            let which = if a.explanation.is_none() { "first" } else { "second" };
+            notes.push(format!(
+                "the {which} look has no objects: which types and owners grew is not known"
+            ));
+        }
         Diff {
             schema: SCHEMA,
             seconds: b.taken_at - a.taken_at,
@@ -173,6 +191,9 @@ impl Diff {
             swap: Change { before: a.memory.swap, after: b.memory.swap },
             heaps,
             owners,
+            types: explained.map(|(a, b)| objects::types(a, b)),
+            pins: explained.map(|(a, b)| objects::pins(a, b)),
+            notes,
             verdict: None,
         }
     }
@@ -236,5 +257,18 @@ mod tests {
         assert_eq!(diff.heaps.unwrap().live.grown(), 53);
         assert_eq!(diff.unlike, [""; 0]);
         assert_eq!(Diff::of(&look(vec![]), &new).heaps, None);
+    }
+    #[test]
+    fn a_look_without_objects_leaves_types_and_owners_unknown() {
+        let without = look(vec![]);
+        let with = Snapshot { explanation: Some(Default::default()), ..look(vec![]) };
+        let diff = Diff::of(&without, &with);
+        assert_eq!((diff.types, diff.pins), (None, None));
+        let note = "the first look has no objects: which types and owners grew is not known";
+        assert_eq!(diff.notes, [note]);
+        assert!(Diff::of(&with, &without).notes[0].starts_with("the second look"));
+        assert_eq!(Diff::of(&without, &without).notes, [""; 0]);
+        let diff = Diff::of(&with, &with);
+        assert_eq!((diff.types, diff.pins, diff.notes), (Some(vec![]), Some(vec![]), vec![]));
     }
 }

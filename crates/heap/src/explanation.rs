@@ -20,6 +20,35 @@ pub struct Explanation {
     pub duplicates: Duplicates,
     /// What the collector tracks and nothing reaches.
     pub garbage: Garbage,
+    /// Single blocks that were asked for, and what each was taken for, to be checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Block>,
+}
+
+/// A live block, as it was understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Its address.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Address of the object in it; `None` for a buffer.
+    pub object: Option<u64>,
+    /// Qualified type; of a buffer its owner's.
+    #[serde(rename = "type")]
+    pub of: Option<String>,
+    /// What it is to that type: `object`, `items`, `keys`, …
+    pub role: String,
+    /// Address of the object that refers to it, or of the buffer's start.
+    pub owner: Option<u64>,
+    /// Address of the word that holds the reference.
+    pub slot: Option<u64>,
+    /// What `sys.getsizeof` would say.
+    pub sizeof: Option<u64>,
+    /// The collector tracks it.
+    pub tracked: bool,
+    /// The chain that leads to it.
+    pub chain: Option<String>,
 }
 
 /// A number of blocks, and their bytes as the allocator counts them (whole blocks and chunks).

@@ -14,6 +14,10 @@
 //!   nor serve the request that needs them, because of what lives beside them.
 //! - **hole**: an OS page with no live byte inside a region that is in use.
 //! - **pin**: a live block that keeps an OS page, pool or arena from being returned.
+//! - **container slack**: room that a container holds beyond its items: live for the allocator, and counted
+//!   apart from internal fragmentation.
+//! - **owner of a block**: the slot that holds the pointer to it, and by a **chain** of such slots what a person
+//!   can name: a module's global, a frame's local, a library.
 //! - **span**: the unit that an allocator can give back: for pymalloc, a free pool (to its arena).
 //!
 //! # Design constraints
@@ -44,9 +48,9 @@ mod verdict;
 
 pub use account::{Account, Ladder};
 pub use detail::{Detail, PoolRecord, PoolState};
-pub use diff::{Change, Diff, HeapChange, OwnerChange};
+pub use diff::{Change, Diff, HeapChange, MOST_ROWS, OwnerChange, PinChange, TypeChange};
 pub use explanation::{
-    Amount, ClassPin, Coverage, Duplicates, Explanation, Garbage, Generation, Objects,
+    Amount, Block, ClassPin, Coverage, Duplicates, Explanation, Garbage, Generation, Objects,
     OwnerDuplicates, OwnerPin, OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, SlackOf,
     StructureChange, TypePin, TypeTotal,
 };

@@ -322,6 +322,30 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_the_memory_is_kept_and_may_be_missing() {
+        let mut with = snapshot();
+        let mut explanation = crate::Explanation::default();
+        explanation.pins.pinned = u64::MAX;
+        explanation.pins.by_site = Some(vec![crate::SitePin::default()]);
+        explanation.pins.by_owner =
+            vec![crate::OwnerPin { owner: "m.X\n\u{202e}".into(), ..Default::default() }];
+        explanation.duplicates.worst =
+            vec![crate::OwnerDuplicates { example: Some("\0".into()), ..Default::default() }];
+        explanation.objects.types = vec![crate::TypeTotal { asks: Some(72), ..Default::default() }];
+        with.explanation = Some(explanation);
+        let back = decode(&encode(&with, &detail(1)).unwrap()).unwrap();
+        assert_eq!((back.snapshot, back.damage), (with, None));
+        // Without objects there is no trace of them: just what a file of this version was before.
+        let json = serde_json::to_string(&snapshot()).unwrap();
+        for field in ["objects", "pins", "slack", "savings", "duplicates", "garbage", "explanation"]
+        {
+            assert!(!json.contains(&format!("\"{field}\"")), "{field}");
+        }
+        let back = decode(&encode(&snapshot(), &detail(1)).unwrap()).unwrap();
+        assert_eq!(back.snapshot.explanation, None);
+    }
+
+    #[test]
     fn a_cut_file_yields_its_whole_chunks_and_says_so() {
         let d = detail(POOLS_PER_CHUNK + 10);
         let bytes = encode(&snapshot(), &d).unwrap();

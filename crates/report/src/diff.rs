@@ -1,20 +1,25 @@
 //! The report of two looks: what grew between them.
 //!
-//! Owns its layout and which owners are shown. The differences are [`pydefrag_heap::Diff`]'s, the
+//! Owns its layout and which owners and types are shown. The differences are [`pydefrag_heap::Diff`]'s, the
 //! verdict the advise crate's.
 
 use pydefrag_heap::{Change, Diff, OwnerChange};
+use unicode_width::UnicodeWidthStr;
 
-use crate::format::{Unit, utc};
+use crate::format::{Unit, grouped, utc};
 use crate::json::pretty;
 use crate::style::{self, Line, Style, Tone};
 use crate::table::{Column, Table};
-use crate::text::{LABEL, WIDTH, labelled, section};
+use crate::text::{LABEL, MOST_LINES, WIDTH, labelled, section};
 use crate::verdict;
-use crate::words::{clean, cut};
+use crate::words::{clean, cut, cut_middle};
 
 /// Owners that are shown one by one; the others follow in one row.
 const OWNERS: usize = 10;
+/// The same, where what grew inside the heaps is shown too.
+const OWNERS_BESIDE_OBJECTS: usize = 6;
+/// Types, and owners of blocks, that are shown at most and, where the screen is short, at least.
+const OBJECTS: [usize; 2] = [5, 2];
 /// Room that names should have before columns are spread.
 const NAME_ROOM: usize = 32;
 /// Names that get less are of no use: then the numbers go to the next unit.
@@ -30,10 +35,6 @@ pub fn render(diff: &Diff, style: Style) -> String {
     let mut lines = head(diff, style);
     lines.push(Line::new());
     lines.extend(sums(diff).lines(WIDTH, NAME_ROOM, style));
-    if !diff.owners.is_empty() {
-        lines.push(Line::new());
-        lines.extend(owners(diff, style).lines(WIDTH, NAME_ROOM, style));
-    }
     let mut end = Vec::new();
     if let Some(verdict) = &diff.verdict {
         end.extend(section("Remedies", Tone::Strong, &verdict::remedies(verdict, 3), 7, style));
@@ -42,9 +43,21 @@ pub fn render(diff: &Diff, style: Style) -> String {
         end.extend(section("Not decided", Tone::Strong, &undecided, 2, style));
     }
     if !end.is_empty() {
-        lines.push(Line::new());
-        lines.extend(end);
+        end.insert(0, Line::new());
     }
+    let most = if has_objects(diff) { OWNERS_BESIDE_OBJECTS } else { OWNERS };
+    if !diff.owners.is_empty() {
+        lines.push(Line::new());
+        lines.extend(owners(diff, most, style).lines(WIDTH, NAME_ROOM, style));
+    }
+    // A blank line, two of heading, and one more between types and owners.
+    let room = MOST_LINES.saturating_sub(lines.len() + end.len() + 4) / 2;
+    let rows = room.clamp(OBJECTS[1], OBJECTS[0]);
+    if has_objects(diff) {
+        lines.push(Line::new());
+        lines.extend(objects(diff, rows, style));
+    }
+    lines.extend(end);
     style::paint(&lines, style)
 }
 
@@ -60,6 +73,9 @@ fn head(diff: &Diff, style: Style) -> Vec<Line> {
     lines.extend(labelled(&["between"], vec![Line::of(Tone::Plain, between(diff.seconds))]));
     for why in &diff.unlike {
         lines.extend(section("unlike", Tone::Warn, &[(Tone::Warn, why.clone())], 2, style));
+    }
+    for note in &diff.notes {
+        lines.extend(section("note", Tone::Quiet, &[(Tone::Quiet, note.clone())], 2, style));
     }
     match &diff.verdict {
         Some(verdict) => lines.extend(verdict::lines(verdict, WIDTH, style)),
@@ -149,9 +165,9 @@ fn sums(diff: &Diff) -> Table {
 }
 
 /// The owners, most changed first, with what of it is live and what free.
-fn owners(diff: &Diff, style: Style) -> Table {
+fn owners(diff: &Diff, most: usize, style: Style) -> Table {
     let shown = match diff.owners.len() {
-        n if n > OWNERS => OWNERS - 1,
+        n if n > most => most - 1,
         n => n,
     };
     let (first, rest) = diff.owners.split_at(shown);
@@ -198,13 +214,82 @@ fn owners(diff: &Diff, style: Style) -> Table {
     })
 }
 
+/// Whether a type or an owner of blocks is known to have changed.
+fn has_objects(diff: &Diff) -> bool {
+    let any = |changed: Option<bool>| changed == Some(true);
+    any(diff.types.as_ref().map(|t| !t.is_empty()))
+        || any(diff.pins.as_ref().map(|p| !p.is_empty()))
+}
+
+/// The types and the owners of blocks that changed most, so many rows of each.
+fn objects(diff: &Diff, rows: usize, style: Style) -> Vec<Line> {
+    /// A name, and what of it changed: blocks, bytes, and pinned bytes where it is an owner.
+    type Row<'a> = (&'a str, Change, Change, Option<Change>);
+    let types = diff.types.iter().flatten().take(rows);
+    let types: Vec<Row<'_>> = types.map(|t| (t.name.as_str(), t.count, t.bytes, None)).collect();
+    let pins = diff.pins.iter().flatten().take(rows);
+    let pins: Vec<Row<'_>> =
+        pins.map(|p| (p.owner.as_str(), p.count, p.bytes, Some(p.pinned))).collect();
+    let all = || types.iter().chain(&pins);
+    let largest = all().flat_map(|r| [Some(r.2), r.3]).flatten();
+    let largest = largest.map(|c| c.before.max(c.after)).max().unwrap_or(0);
+    let cells = |unit: Unit, row: &Row<'_>| {
+        let (name, blocks, bytes, pinned) = row;
+        let pinned = pinned.map_or(String::new(), |c| change(&c, unit));
+        vec![
+            (Tone::Plain, clean(name, style)),
+            (Tone::Plain, counted(blocks)),
+            (Tone::Plain, unit.number(bytes.after)),
+            (Tone::Strong, change(bytes, unit)),
+            (Tone::Pinned, pinned),
+        ]
+    };
+    let heading = |words: &str| {
+        let empty = std::iter::repeat_n((Tone::Plain, String::new()), 4);
+        std::iter::once((Tone::Quiet, words.to_owned())).chain(empty).collect::<Vec<_>>()
+    };
+    let mut table = fitting(largest, |unit| {
+        let mut rows: Vec<_> = types.iter().map(|r| cells(unit, r)).collect();
+        if !pins.is_empty() {
+            rows.push(heading("owner of blocks"));
+            rows.extend(pins.iter().map(|r| cells(unit, r)));
+        }
+        Table {
+            columns: vec![
+                column([unit.name, "type, with buffers"], Tone::Quiet, false),
+                column(["blocks", "change"], Tone::Quiet, true),
+                column(["bytes", "after"], Tone::Quiet, true),
+                column(["", "change"], Tone::Strong, true),
+                column(["pinned", "change"], Tone::Pinned, true),
+            ],
+            rows,
+            flexible: 0,
+        }
+    });
+    let room = table.room(WIDTH);
+    for row in &mut table.rows {
+        let name = &mut row[0].1;
+        if name.width() > room {
+            *name = cut_middle(name, room, style);
+        }
+    }
+    table.lines(WIDTH, usize::MAX, style)
+}
+
+/// `+41,200`, `-7`, `0`.
+fn counted(change: &Change) -> String {
+    let sign = match change.after.cmp(&change.before) {
+        std::cmp::Ordering::Less => "-",
+        std::cmp::Ordering::Equal => "",
+        std::cmp::Ordering::Greater => "+",
+    };
+    sign.to_owned() + &grouped(change.after.abs_diff(change.before))
+}
+
 #[cfg(test)]
 mod tests {
-    use unicode_width::UnicodeWidthStr;
-
     use super::*;
     use crate::sample;
-    use crate::text::MOST_LINES;
 
     const PLAIN: Style = Style { color: false, unicode: true };
     const ASCII: Style = Style { color: false, unicode: false };

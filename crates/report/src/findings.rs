@@ -2,9 +2,9 @@
 //!
 //! Owns these sentences. What they state is computed by the heap crate; the verdict is not theirs.
 
-use pydefrag_heap::{MallocArena, OwnerKind, Pymalloc, Snapshot};
+use pydefrag_heap::{Account, MallocArena, OwnerKind, Pymalloc, Snapshot};
 
-use crate::format::{count, percent, size};
+use crate::format::{count, percent, share, size};
 use crate::style::Tone;
 
 /// Less free space in malloc is not told in a line of its own.
@@ -26,11 +26,7 @@ pub(crate) fn fragmentation(snapshot: &Snapshot) -> Vec<Sentence> {
             ),
         ));
         let external = format!("external {} (held by neighbours)", size(f.external));
-        let internal = match f.internal {
-            Some(bytes) => format!("internal {} in live", size(bytes)),
-            None => "internal not known".into(),
-        };
-        said.push((Tone::Plain, format!("{external}, {internal}")));
+        said.push((Tone::Plain, format!("{external}, internal {}", internal(snapshot))));
     }
     let Some(python) = &snapshot.process.python else {
         if snapshot.partial.is_none() && said.is_empty() {
@@ -58,6 +54,31 @@ pub(crate) fn fragmentation(snapshot: &Snapshot) -> Vec<Sentence> {
         )),
     }
     said
+}
+
+/// Bytes inside live blocks that nobody asked for, as far as they are known: of which heaps they are.
+fn internal(snapshot: &Snapshot) -> String {
+    let walked = || snapshot.owners.iter().filter_map(|o| Some((o, o.account?)));
+    let live = |a: &Account| a.live.saturating_add(a.rounding.unwrap_or(0));
+    let (mut bytes, mut of) = (0u64, 0u64);
+    let mut known = Vec::new();
+    for (owner, account) in walked().filter(|(_, a)| a.rounding.is_some()) {
+        bytes = bytes.saturating_add(account.rounding.unwrap_or(0));
+        of = of.saturating_add(live(&account));
+        known.push(&owner.name);
+    }
+    let of_live = match of {
+        0 => String::new(),
+        of => format!("{}% of live", share(bytes, of)),
+    };
+    match known[..] {
+        [] => "not known".into(),
+        _ if walked().all(|(_, a)| live(&a) == 0 || a.rounding.is_some()) => {
+            format!("{} ({of_live})", size(bytes))
+        }
+        [only] => format!("{} ({of_live} in {only}; elsewhere not known)", size(bytes)),
+        _ => format!("{} ({of_live} where it is known)", size(bytes)),
+    }
 }
 
 /// Whether an owner of this kind has an account.

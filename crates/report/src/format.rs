@@ -69,6 +69,30 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
+/// A number with its thousands apart, `41,200`; in millions and more once that gets too long to line up.
+pub(crate) fn grouped(n: u64) -> String {
+    const LARGE: [(u64, &str); 4] = [
+        (1_000_000, "M"),
+        (1_000_000_000, "G"),
+        (1_000_000_000_000, "T"),
+        (1_000_000_000_000_000, "P"),
+    ];
+    if n >= 10_000_000 {
+        let fits = LARGE.into_iter().find(|(unit, _)| n / unit < 100_000);
+        let (unit, name) = fits.unwrap_or(LARGE[3]);
+        return format!("{:.1} {name}", n as f64 / unit as f64);
+    }
+    let digits = n.to_string();
+    let mut said = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
 /// Seconds since the Unix epoch as a date and time in UTC; `None` outside the years 1970 to 9999.
 pub(crate) fn utc(seconds: f64) -> Option<String> {
     if !(0.0..253_402_300_800.0).contains(&seconds) {
@@ -105,6 +129,21 @@ mod tests {
         for shift in 0..64 {
             assert!(size(u64::MAX >> shift).len() <= 11);
         }
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        for (n, said) in [
+            (0, "0"),
+            (999, "999"),
+            (41_200, "41,200"),
+            (9_999_999, "9,999,999"),
+            (10_000_000, "10.0 M"),
+            (u64::MAX, "18446.7 P"),
+        ] {
+            assert_eq!(grouped(n), said);
+        }
+        assert!((0..64).all(|shift| grouped(u64::MAX >> shift).len() <= 9));
     }
 
     #[test]

@@ -18,26 +18,38 @@ pub(crate) fn pretty(value: &impl serde::Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{diff, ps, sample, tree};
 
-    /// Collects the name of every field.
-    fn names(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+    /// Collects the path of every field: the names of the objects it is in, and its own.
+    fn paths(value: &serde_json::Value, path: &[&str], into: &mut BTreeSet<Vec<String>>) {
         match value {
             serde_json::Value::Object(fields) => {
                 for (name, value) in fields {
-                    into.insert(name.clone());
-                    names(value, into);
+                    let path = [path, &[name]].concat();
+                    into.insert(path.iter().map(|p| (*p).to_owned()).collect());
+                    paths(value, &path, into);
                 }
             }
-            serde_json::Value::Array(all) => all.iter().for_each(|v| names(v, into)),
+            serde_json::Value::Array(all) => all.iter().for_each(|v| paths(v, path, into)),
             _ => {}
         }
     }
 
+    /// What stands below a heading, up to the next one that is not below it.
+    fn below<'a>(page: &'a str, heading: &str) -> Option<&'a str> {
+        let level = heading.split(' ').next()?;
+        let from = page.find(&format!("\n{heading}"))? + 1 + heading.len();
+        let ends =
+            (2..=level.len()).filter_map(|n| page[from..].find(&format!("\n{} ", "#".repeat(n))));
+        Some(&page[from..][..ends.min().unwrap_or(page.len() - from)])
+    }
+
     #[test]
     fn the_schema_is_held() {
-        insta::assert_snapshot!("json-full", render(&sample::full()));
+        insta::assert_snapshot!("json-full", render(&sample::full_explained()));
         insta::assert_snapshot!("json-partial", render(&sample::partial()));
     }
 
@@ -67,24 +79,55 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_the_memory_stands_beside_the_rest_or_is_missing() {
+        let keys = ["objects", "pins", "slack", "savings", "duplicates", "garbage"];
+        let json = |s: &Snapshot| serde_json::from_str::<serde_json::Value>(&render(s)).unwrap();
+        let (with, without) = (json(&sample::explained()), json(&sample::usual()));
+        assert!(keys.iter().all(|k| with.get(k).is_some() && without.get(k).is_none()));
+        assert!(with.get("explanation").is_none());
+        let first = &with["pins"]["by_owner"][0];
+        assert_eq!((&first["root"], &first["count"]), (&"module".into(), &41_200.into()));
+        // A content is there only with --show-values.
+        let shown = |s: &Snapshot| render(s).contains("\"example\"");
+        assert!(shown(&sample::explained()) && !shown(&sample::explained_usually()));
+    }
+
+    /// A field at the top has a row in its page's own section; one in an object is named in the section of
+    /// the field at the top that it belongs to.
+    #[test]
     fn every_field_is_documented() {
         let documented = include_str!("../../../docs/json.md");
-        let mut fields = std::collections::BTreeSet::new();
-        for json in [
-            render(&sample::full()),
-            render(&sample::partial()),
-            ps::render_json(&sample::processes()),
-            diff::render_json(&sample::differences()[0].1),
-            tree::render_json(&sample::tree(1)),
+        for (json, section) in [
+            (render(&sample::full_explained()), "## A snapshot"),
+            (render(&sample::partial()), "## A snapshot"),
+            (ps::render_json(&sample::processes()), "## Processes"),
+            (diff::render_json(&sample::differences()[0].1), "## Two looks"),
+            (diff::render_json(&sample::explained_difference()), "## Two looks"),
+            (tree::render_json(&sample::tree(1)), "## A tree"),
         ] {
-            names(&serde_json::from_str(&json).unwrap(), &mut fields);
-        }
-        assert!(fields.len() > 80, "{}", fields.len());
-        for field in fields {
-            assert!(
-                documented.contains(&format!("| `{field}` |")),
-                "`{field}` is not in docs/json.md"
-            );
+            let mut fields = BTreeSet::new();
+            paths(&serde_json::from_str(&json).unwrap(), &[], &mut fields);
+            assert!(fields.len() > 8, "{section}");
+            let page = below(documented, section).expect(section);
+            for path in fields {
+                let (top, name) = (&path[0], &path[path.len() - 1]);
+                // What a tree and a difference hold of snapshots and verdicts is described there.
+                let elsewhere = match &path[1..] {
+                    [snapshot, _, ..] if top == "members" => snapshot == "snapshot",
+                    [_, ..] => top == "verdict",
+                    [] => false,
+                };
+                if elsewhere && section != "## A snapshot" {
+                    continue;
+                }
+                let heading = ["", "[]"].map(|many| format!("### `{top}{many}`\n"));
+                let own = heading.iter().find_map(|h| below(page, h));
+                let place = own.filter(|_| path.len() > 1).unwrap_or(page);
+                let row = path.len() == 1 && section == "## A snapshot";
+                let wanted = if row { format!("| `{name}` |") } else { format!("`{name}`") };
+                let lacks = path.join(".");
+                assert!(place.contains(&wanted), "docs/json.md lacks {lacks} in {section}");
+            }
         }
     }
 }

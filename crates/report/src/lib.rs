@@ -11,8 +11,8 @@
 //!
 //! # Design constraints
 //!
-//! Text is laid out for a constant width ([`text::WIDTH`], [`ps::WIDTH`]) and one screen, whatever
-//! the snapshot holds. Colour repeats what glyphs and words already say: without it the layout is
+//! Text is laid out for a constant width ([`text::WIDTH`], [`ps::WIDTH`]) and one screen, two for a
+//! snapshot that says what holds the memory, whatever is in it. Colour repeats what glyphs and words already say: without it the layout is
 //! the same. Whatever a process can choose itself (its argv, its file names) is escaped before it
 //! reaches a terminal.
 
@@ -23,6 +23,7 @@ mod bar;
 pub mod diff;
 mod findings;
 mod format;
+mod holds;
 pub mod json;
 mod ladder;
 pub mod ps;

@@ -9,6 +9,13 @@ use pydefrag_heap::{
 
 use crate::ps::PsRow;
 
+mod explained;
+
+pub(crate) use explained::{
+    explained, explained_nothing, explained_usually, explained_worst, full_explained, hostile,
+    two_explained,
+};
+
 const MIB: u64 = 1 << 20;
 
 /// Texts that a process could put into its argv to mislead the reader.
@@ -468,6 +475,12 @@ pub(crate) fn all() -> Vec<(&'static str, Snapshot)> {
         ("huge", huge()),
         ("worst", worst()),
         ("worst-whole", Snapshot { partial: None, ..worst() }),
+        ("explained", explained_usually()),
+        ("explained-all", explained()),
+        ("explained-nothing", explained_nothing()),
+        ("explained-full", full_explained()),
+        ("explained-hostile", finish(Snapshot { explanation: Some(hostile()), ..usual() })),
+        ("explained-worst", explained_worst()),
     ]
 }
 
@@ -494,12 +507,23 @@ pub(crate) fn differences() -> Vec<(&'static str, Diff)> {
         diff
     };
     let (a, b) = two_looks();
+    let (explained_a, explained_b) = two_explained();
+    let later = explained_b.explanation.clone();
     vec![
         ("leak", of(&a, &b)),
         ("same", of(&a, &a)),
         ("worst", of(&worst(), &Snapshot { partial: None, ..huge() })),
         ("partial", of(&partial(), &a)),
+        ("explained", of(&explained_a, &explained_b)),
+        ("explained-once", of(&a, &explained_b)),
+        ("explained-worst", of(&explained_worst(), &Snapshot { explanation: later, ..huge() })),
     ]
+}
+
+/// The difference of two looks that both know their objects.
+pub(crate) fn explained_difference() -> Diff {
+    let (a, b) = two_explained();
+    Diff::of(&a, &b)
 }
 
 /// A master with so many workers, one of which is too old to be looked at.

@@ -1,4 +1,5 @@
-//! The report of one snapshot for a person: at most one screen.
+//! The report of one snapshot for a person: at most one screen, and a second one of what holds the memory
+//! where its objects were looked at.
 //!
 //! Owns the order of its parts and the budget of lines. Each part's content is its own file's.
 
@@ -8,14 +9,16 @@ use crate::findings::{self, Sentence};
 use crate::format::{count, size, utc};
 use crate::style::{self, Line, Style, Tone};
 use crate::words::{clean, cut, pad, wrap};
-use crate::{account, bar, ladder, run, verdict};
+use crate::{account, bar, holds, ladder, run, verdict};
 
 /// Columns of the report; no line is wider.
 pub const WIDTH: usize = 80;
 /// Lines that the report tries to keep to, by folding owners.
 pub const LINES: usize = 38;
-/// Lines that it never exceeds.
+/// Lines that it never exceeds, where objects were not looked at.
 pub const MOST_LINES: usize = 40;
+/// Lines that it never exceeds with what holds the memory.
+pub const MOST_LINES_EXPLAINED: usize = 76;
 
 /// Columns of the labels on the left.
 pub(crate) const LABEL: usize = 15;
@@ -64,7 +67,8 @@ const FOLDS: [Fold; 9] = {
     [all, fewer, one_note, fewer_steps, few_steps, no_fit, no_asides, no_curves, least]
 };
 
-/// The report. It ends in a newline, is at most [`WIDTH`] columns wide and [`MOST_LINES`] long.
+/// The report. It ends in a newline, is at most [`WIDTH`] columns wide and [`MOST_LINES`] long, with what
+/// holds the memory [`MOST_LINES_EXPLAINED`].
 pub fn render(snapshot: &Snapshot, style: Style) -> String {
     let mut top = head(snapshot, style);
     top.push(Line::new());
@@ -76,18 +80,34 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
     let [.., tightest] = FOLDS;
     let fitting = |lines: usize| {
         let mut folded = FOLDS.into_iter().map(|fold| meaning(snapshot, fold, style));
-        folded.find(|parts| least + parts.concat().len() <= lines)
+        folded.find(|meaning| least + meaning.len() <= lines)
     };
-    let parts = fitting(LINES)
+    let meaning = fitting(LINES)
         .or_else(|| fitting(MOST_LINES))
         .unwrap_or_else(|| meaning(snapshot, tightest, style));
-    let room = |bottom: &[Line]| LINES.saturating_sub(top.len() + bottom.len() + account::HEADING);
+    let room = |bottom: usize| LINES.saturating_sub(top.len() + bottom + account::HEADING);
     // Blank lines between the parts only if no owner has to be folded for them.
-    let airy = parts.iter().flat_map(|p| [&[Line::new()], &p[..]].concat()).collect::<Vec<_>>();
-    let bottom =
-        if rows <= room(&airy) { airy } else { [vec![Line::new()], parts.concat()].concat() };
-    let table = account::lines(snapshot, room(&bottom), WIDTH, style);
-    style::paint(&[top, table, bottom].concat(), style)
+    let parts = meaning.said.len() + meaning.doing.len();
+    let airy = rows <= room(meaning.len() + parts);
+    let bottom = meaning.len() + if airy { parts } else { 1 };
+    let table = account::lines(snapshot, room(bottom), WIDTH, style);
+    let mut lines = [top, table].concat();
+    let Some(explanation) = &snapshot.explanation else {
+        lines.extend(spaced([meaning.said, meaning.doing].concat(), airy));
+        return style::paint(&lines, style);
+    };
+    lines.extend(spaced(meaning.said, airy));
+    let doing = spaced(meaning.doing, airy);
+    let left = MOST_LINES_EXPLAINED.saturating_sub(lines.len() + doing.len() + 1);
+    lines.extend(spaced(vec![holds::lines(explanation, left, style)], true));
+    lines.extend(doing);
+    style::paint(&lines, style)
+}
+
+/// Parts one after the other: a blank line before each, or before the first only.
+fn spaced(parts: Vec<Vec<Line>>, airy: bool) -> Vec<Line> {
+    let blank = |i: usize| (airy || i == 0).then(Line::new);
+    parts.into_iter().enumerate().flat_map(|(i, part)| blank(i).into_iter().chain(part)).collect()
 }
 
 /// Which process, and its memory as the kernel counts it.
@@ -148,8 +168,22 @@ fn about(snapshot: &Snapshot) -> String {
     parts.join(", ")
 }
 
-/// What the account means: the labelled sections below it, in parts that belong together.
-fn meaning(snapshot: &Snapshot, fold: Fold, style: Style) -> Vec<Vec<Line>> {
+/// What stands below the account, in parts that belong together.
+struct Meaning {
+    /// What the account says.
+    said: Vec<Vec<Line>>,
+    /// What would come back, and what to do.
+    doing: Vec<Vec<Line>>,
+}
+
+impl Meaning {
+    /// Lines, without blank ones between the parts.
+    fn len(&self) -> usize {
+        self.said.iter().chain(&self.doing).map(Vec::len).sum()
+    }
+}
+
+fn meaning(snapshot: &Snapshot, fold: Fold, style: Style) -> Meaning {
     let mut lines = Vec::new();
     let mut say = |label: &str, sentences: &[Sentence], most: usize| {
         lines.extend(section(label, Tone::Strong, sentences, most, style));
@@ -170,20 +204,23 @@ fn meaning(snapshot: &Snapshot, fold: Fold, style: Style) -> Vec<Vec<Line>> {
         say("Within RSS", findings::within(snapshot).as_slice(), 2);
     }
     say("Notes", &notes(snapshot, fold.notes, style), fold.notes);
-    let mut parts = vec![lines];
+    let mut said = vec![lines];
     if let Some(run) = &snapshot.run {
-        parts.push(over_time(snapshot, run, fold, style));
+        said.push(over_time(snapshot, run, fold, style));
     }
+    let mut doing = Vec::new();
     if snapshot.partial.is_none() {
-        parts.push(labelled(&["Would return", "(cumulative)"], ladder::lines(snapshot)));
+        doing.push(labelled(&["Would return", "(cumulative)"], ladder::lines(snapshot)));
     }
     if let Some(verdict) = &snapshot.verdict {
         let remedies = verdict::remedies(verdict, fold.remedies);
-        parts.push(section("Remedies", Tone::Strong, &remedies, 2 * fold.remedies + 1, style));
+        doing.push(section("Remedies", Tone::Strong, &remedies, 2 * fold.remedies + 1, style));
     }
-    parts.push(labelled(&["Next"], next(snapshot, fold.next, style)));
-    parts.retain(|p| !p.is_empty());
-    parts
+    doing.push(labelled(&["Next"], next(snapshot, fold.next, style)));
+    for parts in [&mut said, &mut doing] {
+        parts.retain(|p| !p.is_empty());
+    }
+    Meaning { said, doing }
 }
 
 /// The run that the snapshot ends.
@@ -319,7 +356,8 @@ mod tests {
             assert_eq!(strip(&color), plain, "{name}");
             for text in [&plain, &render(&s, ASCII)] {
                 let lines: Vec<_> = text.lines().collect();
-                assert!(lines.len() <= MOST_LINES, "{name}: {} lines\n{text}", lines.len());
+                let most = if s.explanation.is_some() { MOST_LINES_EXPLAINED } else { MOST_LINES };
+                assert!(lines.len() <= most, "{name}: {} lines\n{text}", lines.len());
                 for line in lines {
                     assert!(line.width() <= WIDTH, "{name}: {line:?}\n{text}");
                     assert_eq!(line, line.trim_end(), "{name}");

@@ -46,6 +46,53 @@ pub(crate) fn cut(text: &str, width: usize, style: Style) -> String {
     }
 }
 
+/// What stands between two links of a chain of owners.
+const LINK: &str = " -> ";
+
+/// The text if it fits into `width` columns, else its beginning and its end with an ellipsis between.
+/// Of a chain of owners whole links go first, for where it begins and ends says most.
+pub(crate) fn cut_middle(text: &str, width: usize, style: Style) -> String {
+    if prefix(text, width).len() == text.len() {
+        return text.to_string();
+    }
+    if let (Some((first, _)), Some((_, last))) = (text.split_once(LINK), text.rsplit_once(LINK)) {
+        let gap = format!("{LINK}{}{LINK}", style.ellipsis());
+        let joined = |first: &str, last: &str| format!("{first}{gap}{last}");
+        // Each link is met once, and a chain may be long: only as many as could fit are tried.
+        let heads = || text.match_indices(LINK).map(|(at, _)| &text[..at]).take(width);
+        let tails =
+            || text.rmatch_indices(LINK).map(|(at, _)| &text[at + LINK.len()..]).take(width);
+        let fits = |said: &String| prefix(said, width).len() == said.len();
+        if first.len() + last.len() < 4 * width && fits(&joined(first, last)) {
+            let head = heads().take_while(|h| fits(&joined(h, last))).last().unwrap_or(first);
+            let tail = tails().take_while(|t| fits(&joined(head, t))).last().unwrap_or(last);
+            return joined(head, tail);
+        }
+    }
+    let room = width.saturating_sub(1);
+    for tail in (0..=room / 2).rev() {
+        let head = prefix(text, room - tail);
+        let said = format!("{head}{}{}", style.ellipsis(), suffix(text, tail));
+        // A mark that joins its left neighbour may make the whole wider than its parts.
+        if said.width() <= width {
+            return said;
+        }
+    }
+    cut(text, width, style)
+}
+
+/// The longest end of `text` that takes no more than `width` columns.
+fn suffix(text: &str, width: usize) -> &str {
+    let mut start = text.len();
+    for (i, _) in text.char_indices().rev().take(4 * width) {
+        if text[i..].width() > width {
+            break;
+        }
+        start = i;
+    }
+    &text[start..]
+}
+
 /// The longest beginning of `text` that takes no more than `width` columns.
 fn prefix(text: &str, width: usize) -> &str {
     let mut end = 0;
@@ -123,6 +170,33 @@ mod tests {
         assert_eq!(pad("数据", 6, true), "  数据");
         let marks = "e".to_string() + &"\u{301}".repeat(1 << 20);
         assert!(cut(&marks, 10, RICH).chars().count() <= 40);
+    }
+
+    #[test]
+    fn a_chain_keeps_its_head_and_its_tail() {
+        let chain = "app.cache.SESSIONS[dict] -> Session -> .user[User] -> .name[str]";
+        assert_eq!(cut_middle(chain, 64, RICH), chain);
+        assert_eq!(
+            cut_middle(chain, 60, RICH),
+            "app.cache.SESSIONS[dict] -> Session -> … -> .name[str]"
+        );
+        assert_eq!(cut_middle(chain, 46, RICH), "app.cache.SESSIONS[dict] -> … -> .name[str]");
+        assert_eq!(cut_middle(chain, 46, ASCII), "app.cache.SESSIONS[dict] -> ~ -> .name[str]");
+        assert_eq!(cut_middle(chain, 21, RICH), "app.cache.….name[str]");
+        assert_eq!(cut_middle("abcdefgh", 5, RICH), "ab…gh");
+        for text in [
+            chain,
+            "数据处理 -> 🙂 -> é e\u{301} -> ☎\u{fe0f}☎\u{fe0f} -> ",
+            " ->  -> ",
+            &"x".repeat(1 << 20),
+        ] {
+            for width in 0..70 {
+                let said = cut_middle(text, width, RICH);
+                assert!(said.width() <= width, "{said:?} at {width}");
+            }
+        }
+        let long = "a -> ".repeat(1 << 18) + "b";
+        assert_eq!(cut_middle(&long, 12, RICH), "a -> … -> b");
     }
 
     #[test]

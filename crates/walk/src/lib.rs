@@ -36,7 +36,7 @@ mod snapshot;
 pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
 pub use malloc::malloc_at;
-pub use objects::{Asked, Block, explain};
+pub use objects::{Asked, explain};
 pub use obmalloc::{State, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};

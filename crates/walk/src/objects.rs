@@ -10,7 +10,7 @@
 
 mod blocks;
 mod chain;
-pub(crate) mod check;
+mod check;
 mod classify;
 mod edges;
 mod explain;
@@ -38,5 +38,4 @@ mod types;
 mod tests;
 
 pub(crate) use blocks::Chunk;
-pub use check::Block;
 pub use explain::{Asked, explain};

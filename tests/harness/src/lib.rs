@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`interpreters`] | which interpreters there are, and where |
+//! | [`packages`] | which packages of PyPI there are, and where |
 //! | [`variants`] | the same interpreter run in unusual ways: through ld.so, in a chroot, stripped |
 //! | [`target`] | a running program of `tests/targets`, and questions to it |
 //! | [`debugmallocstats`] | the numbers in `sys._debugmallocstats()` |
@@ -13,6 +14,7 @@
 
 pub mod debugmallocstats;
 pub mod interpreters;
+pub mod packages;
 pub mod smaps;
 pub mod target;
 pub mod variants;

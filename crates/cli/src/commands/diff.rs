@@ -8,7 +8,8 @@ use pydefrag_report::diff;
 
 use crate::args;
 use crate::failure::hinted;
-use crate::look::look;
+use crate::look::look_with_bar;
+use crate::objects::Objects;
 use crate::{kept, output};
 
 /// What stands for one of the two looks.
@@ -28,10 +29,10 @@ impl Side<'_> {
         }
     }
 
-    fn read(&self) -> anyhow::Result<Snapshot> {
+    fn read(&self, objects: &Objects) -> anyhow::Result<Snapshot> {
         match self {
             Side::File(path) => kept::read(path),
-            Side::Process(pid) => Ok(look(*pid)?.snapshot),
+            Side::Process(pid) => Ok(look_with_bar(*pid, objects)?.snapshot),
         }
     }
 }
@@ -44,15 +45,16 @@ pub(crate) fn run(args: &args::Diff) -> anyhow::Result<()> {
         let sentence = format!("{a} and {b} are both processes: there is no look from before");
         return Err(hinted(sentence, hint));
     }
+    let objects = args.looked_at.objects();
     // A file that cannot be read is told before a process is looked at.
     let (a, b) = match before {
         Side::File(_) => {
-            let a = before.read()?;
-            (a, after.read()?)
+            let a = before.read(&objects)?;
+            (a, after.read(&objects)?)
         }
         Side::Process(_) => {
-            let b = after.read()?;
-            (before.read()?, b)
+            let b = after.read(&objects)?;
+            (before.read(&objects)?, b)
         }
     };
     let mut difference = Diff::of(&a, &b);

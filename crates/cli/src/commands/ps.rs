@@ -12,7 +12,7 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &Ps) -> anyhow::Result<()> {
     let all = ProcessList::all()?;
-    let mut progress = Progress::new("looking at processes", all.len() as u64);
+    let progress = Progress::new("looking at processes", all.len() as u64);
     let mut looked = HashMap::new();
     for facts in &all {
         if let Some(row) = row(facts) {

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
         }
         output::check(path)?;
     }
-    let followed = follow(&program, args.at_peak)?;
+    let followed = follow(&program, args.at_peak, args.shown.objects())?;
     let ended = followed.ended;
     let words: Vec<_> = program.argv.iter().map(|a| a.to_string_lossy()).collect();
     let ending = ending(followed, command_line(words.iter().map(AsRef::as_ref)));

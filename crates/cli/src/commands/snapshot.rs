@@ -5,7 +5,7 @@ use pydefrag_report::{json, text};
 
 use crate::args::Snapshot;
 use crate::failure::{hinted, say};
-use crate::look::look;
+use crate::look::look_with_bar;
 use crate::output;
 
 pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
     if args.tree {
         return super::tree::run(args.pid, args.json);
     }
-    let looked = look(args.pid)?;
+    let looked = look_with_bar(args.pid, &args.objects())?;
     if let Some(path) = &args.output {
         output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;
         say(&format!("kept in {}", path.display()));

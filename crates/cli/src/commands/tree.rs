@@ -8,16 +8,16 @@ use pydefrag_report::tree;
 use pydefrag_walk::Looked;
 
 use crate::failure::hinted;
-use crate::look::{look, look_at_member};
+use crate::look::{account, look_at_member};
 use crate::output;
 use crate::progress::Progress;
 
 pub(crate) fn run(pid: i32, json: bool) -> anyhow::Result<()> {
     // The root is what was asked for: why it cannot be looked at is the answer.
-    let root = look(pid)
+    let root = account(pid)
         .or_else(|e| if children(pid)?.is_empty() { Err(e) } else { look_at_member(pid) })?;
     let family = descendants(pid)?;
-    let mut progress = Progress::new("looking at processes", family.len() as u64 + 1);
+    let progress = Progress::new("looking at processes", family.len() as u64 + 1);
     let mut looked: HashMap<i32, (Looked, Option<Identity>)> = HashMap::new();
     let mut order = vec![(pid, pid, 0)];
     let mut missing = Vec::new();

@@ -23,7 +23,9 @@ use super::launch::{Signals, launch};
 use super::program::Program;
 use super::series::Series;
 use super::watched::{Seen, Watched};
-use crate::look::look;
+use crate::look::{account, look};
+use crate::objects::Objects;
+use crate::progress::Progress;
 
 /// How often RSS is read: in the beginning, and later.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(20));
@@ -96,7 +98,11 @@ enum Event {
 }
 
 /// Starts the program and follows it to its end.
-pub(crate) fn follow(program: &Program, at_peak: bool) -> anyhow::Result<Followed> {
+pub(crate) fn follow(
+    program: &Program,
+    at_peak: bool,
+    objects: Objects,
+) -> anyhow::Result<Followed> {
     let signals = Signals::catch()?;
     let mut environment = Environment::ours();
     let (hook, no_hook) = match Hook::make(environment.former()) {
@@ -121,7 +127,7 @@ pub(crate) fn follow(program: &Program, at_peak: bool) -> anyhow::Result<Followe
         drop(send.send(Event::Ended(ended)));
         signals
     });
-    let mut following = Following::new(pid.as_raw(), start, at_peak);
+    let mut following = Following::new(pid.as_raw(), start, at_peak, objects);
     let ended = following.until_end(&events, hook.as_ref().map(|h| &h.1));
     let seconds = start.elapsed().as_secs_f64();
     let main_runs = following.main.pid != following.program
@@ -170,6 +176,8 @@ struct Following {
     at_end: Option<anyhow::Result<Looked>>,
     /// Whether accounts are taken at new peaks, and the last such.
     at_peak: bool,
+    /// What is wanted of the objects at the end.
+    objects: Objects,
     peak: Option<(Looked, f64)>,
     /// RSS when such an account was last tried.
     peak_tried: u64,
@@ -178,7 +186,7 @@ struct Following {
 }
 
 impl Following {
-    fn new(program: i32, start: Instant, at_peak: bool) -> Following {
+    fn new(program: i32, start: Instant, at_peak: bool, objects: Objects) -> Following {
         Following {
             start,
             program,
@@ -195,6 +203,7 @@ impl Following {
             last_left_out: false,
             at_end: None,
             at_peak,
+            objects,
             peak: None,
             peak_tried: 0,
             childrens_turn: false,
@@ -416,7 +425,7 @@ impl Following {
         let pid = self.main.pid;
         self.begin(true, move || {
             let whole = |l: &Looked| l.snapshot.partial.is_none();
-            Shown::Peak(look(pid).ok().filter(whole).map(Box::new))
+            Shown::Peak(account(pid).ok().filter(whole).map(Box::new))
         });
         true
     }
@@ -431,8 +440,17 @@ impl Following {
             self.sample();
         }
         let (send, result) = channel();
-        std::thread::spawn(move || drop(send.send(Box::new(look(pid)))));
-        let looked = match result.recv_timeout(left(until)) {
+        let objects = self.objects.clone();
+        let progress = Arc::new(Progress::bytes("looking at objects"));
+        let bar = Arc::clone(&progress);
+        std::thread::spawn(move || {
+            let report = |done, total| bar.set(done, total);
+            drop(send.send(Box::new(look(pid, &objects, &report))));
+        });
+        let result = result.recv_timeout(left(until));
+        // A look that comes too late goes on, unseen.
+        progress.finish();
+        let looked = match result {
             Ok(_) if since.elapsed() >= hook::PATIENCE => {
                 Err(anyhow::anyhow!("it came too late, when the program had stopped waiting"))
             }

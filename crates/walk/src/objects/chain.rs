@@ -157,7 +157,7 @@ impl Chains<'_> {
             Step::Slot(word) => self.slot_name(shape, above, word),
             Step::Named(word) => match role(above.group) {
                 Role::Keys => self.key_at(shape.via, word),
-                Role::Values => self.value_name(above, word),
+                Role::Values => self.value_name(above, shape.via, word),
                 Role::Object => self.free_variable(above, word),
                 _ => None,
             },
@@ -169,6 +169,12 @@ impl Chains<'_> {
 
     fn address(&self, ordinal: u32) -> Option<u64> {
         Some(self.reached.block(ordinal)?.0 + self.types.front)
+    }
+
+    /// The text of a str, for those who asked for contents.
+    pub(crate) fn content(&self, ordinal: u32) -> Option<String> {
+        let at = self.address(ordinal)? + self.reached.kind(ordinal).before();
+        text::text(self.image, self.minor, at)
     }
 
     /// The key of the entry of a dict's table that a word belongs to.
@@ -197,14 +203,14 @@ impl Chains<'_> {
     }
 
     /// A value beside its instance or of a split dict.
-    fn value_name(&self, values: &Shape, word: u32) -> Option<String> {
+    fn value_name(&self, values: &Shape, block: u32, word: u32) -> Option<String> {
         let holder = self.reached.shapes.get(values.parent);
         let of = self.of(holder.group)?;
         let bytes = u64::from(word) * 8 - self.types.front;
         let index = match self.types.forms.values {
             // Behind a prefix whose bytes are told by the last of them.
             Values::Beside | Values::Tagged => {
-                let at = self.address(values.example)?;
+                let at = self.address(block)?;
                 let mut prefix = vec![0; 256.min(bytes as usize)];
                 self.image.read(at, &mut prefix).ok()?;
                 let prefix =

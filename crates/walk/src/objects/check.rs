@@ -2,9 +2,9 @@
 //!
 //! Owns the choice of blocks and the search for who refers to them. Nothing else uses this.
 
+use pydefrag_heap::Block;
 use pydefrag_image::Image;
 use rustc_hash::FxHashMap;
-use serde::Serialize;
 
 use super::blocks::Ordinal;
 use super::chain::Chains;
@@ -14,32 +14,6 @@ use super::explain::Asked;
 use super::kind::Role;
 use super::reach::Reached;
 use super::sizeof;
-
-/// A block, as it was understood.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Block {
-    /// Its address.
-    pub address: u64,
-    /// Its bytes.
-    pub size: u64,
-    /// Address of the object in it.
-    pub object: Option<u64>,
-    /// Qualified type, of a buffer its owner's.
-    #[serde(rename = "type")]
-    pub of: Option<String>,
-    /// What it is to that type.
-    pub role: &'static str,
-    /// Address of the object, or start of the block, that refers to it.
-    pub owner: Option<u64>,
-    /// Address of the word that holds the reference.
-    pub slot: Option<u64>,
-    /// What `sys.getsizeof` would say.
-    pub sizeof: Option<u64>,
-    /// The collector tracks it.
-    pub tracked: bool,
-    /// The chain that leads to it.
-    pub chain: Option<String>,
-}
 
 /// Lists the blocks that were asked for.
 pub(crate) fn blocks(
@@ -92,7 +66,7 @@ pub(crate) fn blocks(
             size,
             object,
             of: of.map(|t| t.name.clone()),
-            role: kind.role().label(),
+            role: kind.role().label().into(),
             owner: holder.map(|h| h.0),
             slot: holder.map(|h| h.1),
             sizeof: object

@@ -63,17 +63,16 @@ pub fn explain(
     runtime: &Runtime,
     looked: &mut Looked,
     asked: &Asked<'_>,
-) -> Result<Vec<super::check::Block>, ReadError> {
-    let Some(heap) = looked.heap.take() else { return Ok(Vec::new()) };
+) -> Result<(), ReadError> {
+    let Some(heap) = looked.heap.take() else { return Ok(()) };
     let minor = runtime.version.minor;
     let forms = objects::objects(minor).filter(|_| !runtime.free_threaded());
     let (Some(forms), true) = (forms, looked.snapshot.partial.is_none()) else {
         let why = "objects were not looked at: mimalloc's blocks are not walked";
         looked.snapshot.notes.push(why.into());
-        return Ok(Vec::new());
+        return Ok(());
     };
     let detail = std::mem::take(&mut looked.detail);
-    let mut found = Vec::new();
     let result = (|| {
         let Some(blocks) = Blocks::of(&detail, heap.chunks) else {
             return Err(Failure::Keep(io::Error::other("more blocks than can be numbered")));
@@ -114,7 +113,8 @@ pub fn explain(
             sites: sites.as_ref(),
             frozen: &generations.frozen,
         };
-        let sums = tables.sums(&read.counts, &read.slack, &read.texts, read.one_in);
+        let sums =
+            tables.sums(&read.counts, &read.slack, &read.texts, read.one_in, asked.show_values);
         apply(
             &mut looked.snapshot,
             &heap.ranges,
@@ -124,16 +124,17 @@ pub fn explain(
             generations.rows,
             &read,
         );
-        found = super::check::blocks(image, &table, &read.edges, &reached, &chains, asked);
+        let blocks = super::check::blocks(image, &table, &read.edges, &reached, &chains, asked);
+        looked.snapshot.explanation.iter_mut().for_each(|e| e.blocks.clone_from(&blocks));
         Ok(())
     })();
     looked.detail = detail;
     match result {
-        Ok(()) => Ok(found),
+        Ok(()) => Ok(()),
         Err(Failure::Read(e)) => Err(e),
         Err(Failure::Keep(e)) => {
             looked.snapshot.notes.push(format!("objects were not looked at: {e}"));
-            Ok(found)
+            Ok(())
         }
     }
 }
@@ -270,6 +271,7 @@ fn apply(
         savings: sums.savings,
         duplicates,
         garbage,
+        blocks: Vec::new(),
     });
 }
 

@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(found(|p| p.word(CODE + 72, 2)), [], "two variables, one name");
         assert_eq!(found(|p| p.word(CODE + 72, u64::MAX)), []);
         assert_eq!(found(|p| p.word(TUPLE + 16, 1 << 40)), [], "an enormous tuple");
-        assert_eq!(found(|p| p.word(NAME_X + 32, 0x6c)), [], "a name that is no str");
+        assert_eq!(found(|p| p.word(NAME_X + 8, OBJECT)), [], "a name that is no str");
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Tables<'_> {
         slack: &[u64],
         texts: &Records,
         one_in: u64,
+        show: bool,
     ) -> Sums {
         let mut sums = Sums::default();
         let types = self.types(&mut sums);
@@ -165,7 +166,7 @@ impl Tables<'_> {
             }
         }
         sums.slack = self.slack(counts, slack, &heads);
-        sums.duplicates = self.duplicates(texts, one_in, &heads);
+        sums.duplicates = self.duplicates(texts, one_in, &heads, show);
         sums.savings = savings::savings(self.chains, by_shape, &types);
         for d in &sums.duplicates.worst {
             sums.savings.push(savings::intern(d));
@@ -360,34 +361,39 @@ impl Tables<'_> {
     }
 
     /// Copies of equal texts, by what was kept of them: pairs of a number and a hash.
-    fn duplicates(&self, texts: &Records, one_in: u64, heads: &[u32]) -> Duplicates {
+    fn duplicates(&self, texts: &Records, one_in: u64, heads: &[u32], show: bool) -> Duplicates {
         let mut copies: FxHashMap<u64, u32> = FxHashMap::default();
         for pair in texts.chunks_exact(2) {
             *copies.entry(pair[1]).or_default() += 1;
         }
         let mut first: rustc_hash::FxHashSet<u64> = rustc_hash::FxHashSet::default();
         let mut total = Amount::default();
-        let mut owners: FxHashMap<u32, (ShapeId, Amount, u64)> = FxHashMap::default();
+        let mut owners: FxHashMap<u32, Copies> = FxHashMap::default();
         for pair in texts.chunks_exact(2).filter(|p| copies[&p[1]] > 1) {
             let new = first.insert(pair[1]);
             let shape = self.reached.of[pair[0] as usize];
-            let of = owners.entry(heads[shape as usize]).or_insert((shape, Amount::default(), 0));
-            of.2 += u64::from(new);
+            let of = owners
+                .entry(heads[shape as usize])
+                .or_insert(Copies { shape, ..Default::default() });
+            of.different += u64::from(new);
+            if copies[&pair[1]] > of.most {
+                (of.most, of.example) = (copies[&pair[1]], pair[0] as u32);
+            }
             if !new {
                 let size = self.table.blocks.block(pair[0] as u32).map_or(0, |b| b.1);
                 total.add(size);
-                of.1.add(size);
+                of.copies.add(size);
             }
         }
-        let mut worst: Vec<_> = owners.into_values().filter(|o| o.1.count > 0).collect();
-        worst.sort_by(|a, b| b.1.bytes.cmp(&a.1.bytes).then(a.0.cmp(&b.0)));
+        let mut worst: Vec<_> = owners.into_values().filter(|o| o.copies.count > 0).collect();
+        worst.sort_by(|a, b| b.copies.bytes.cmp(&a.copies.bytes).then(a.shape.cmp(&b.shape)));
         worst.truncate(MOST_WORST);
-        let row = |(shape, copies, different): &(ShapeId, Amount, u64)| OwnerDuplicates {
-            owner: self.owner(*shape),
-            copies: copies.count * one_in,
-            bytes: copies.bytes * one_in,
-            different: different * one_in,
-            example: None,
+        let row = |of: &Copies| OwnerDuplicates {
+            owner: self.owner(of.shape),
+            copies: of.copies.count * one_in,
+            bytes: of.copies.bytes * one_in,
+            different: of.different * one_in,
+            example: if show { self.chains.content(of.example) } else { None },
         };
         Duplicates {
             looked_at: Amount::default(),
@@ -396,6 +402,17 @@ impl Tables<'_> {
             worst: worst.iter().map(row).collect(),
         }
     }
+}
+
+/// Copies under one head.
+#[derive(Default)]
+struct Copies {
+    shape: ShapeId,
+    copies: Amount,
+    different: u64,
+    /// How often the most frequent text is there, and one that has it.
+    most: u32,
+    example: u32,
 }
 
 /// Types of one name are one row: a class may have been defined anew.

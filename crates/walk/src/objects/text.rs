@@ -1,64 +1,89 @@
-//! Text of the target: C strings and str objects, cut to what a person reads.
+//! Strings of a process: `str` objects and C's.
+//!
+//! Owns how a `str` is read, and that what comes out is short and valid. Whether it may be shown, and
+//! how a terminal is kept safe from it, is others' concern: control characters are kept.
 
-use pydefrag_image::Image;
-use pydefrag_layout::objects;
+use pydefrag_image::{Image, OS_PAGE};
+use pydefrag_layout::word::{u32_at, u64_at};
 
-/// Characters that are kept of a str.
-const LONGEST: usize = 200;
+/// Characters that are kept of a `str`.
+const MOST: usize = 200;
+/// What a string ends with that was cut.
+const CUT: char = '…';
 
-/// A C string of at most `most` bytes; longer ones are cut. `None` where it cannot be read.
-pub(crate) fn c_string(image: &Image, address: u64, most: usize) -> Option<String> {
-    let mut bytes = Vec::new();
-    while bytes.len() < most {
-        let at = address.checked_add(bytes.len() as u64)?;
-        // Never beyond a page that may be the last.
-        let step = (4096 - at % 4096).min((most - bytes.len()) as u64).min(64) as usize;
-        let mut part = vec![0; step];
-        image.read(at, &mut part).ok()?;
-        if let Some(end) = part.iter().position(|b| *b == 0) {
-            bytes.extend(&part[..end]);
-            return Some(String::from_utf8_lossy(&bytes).into_owned());
-        }
-        bytes.extend(part);
-    }
-    Some(format!("{}…", String::from_utf8_lossy(&bytes)))
-}
+/// Offsets of `ob_type` in an object and of `tp_flags` in its type, in all versions with the GIL.
+const OB_TYPE: u64 = 8;
+const TP_FLAGS: u64 = 168;
+const UNICODE_SUBCLASS: u64 = 1 << 28;
+/// `PyASCIIObject`: `length`, `state`.
+const LENGTH: usize = 16;
+const STATE: usize = 32;
+const HEAD: usize = 36;
 
-/// The text of a str object, cut. `None` where there is none.
-pub(crate) fn text(image: &Image, minor: u8, address: u64) -> Option<String> {
-    if address == 0 || !address.is_multiple_of(8) {
+/// The text of a `str` object, its first 200 characters; surrogates become U+FFFD. `None` where the
+/// object is no `str` that holds together.
+pub(crate) fn text(image: &Image, minor: u8, object: u64) -> Option<String> {
+    let mut head = [0; HEAD];
+    image.read(object, &mut head).ok()?;
+    let flags = image.word(u64_at(&head, OB_TYPE as usize).checked_add(TP_FLAGS)?).ok()?;
+    let length = u64_at(&head, LENGTH);
+    if flags & UNICODE_SUBCLASS == 0 || length > i64::MAX as u64 {
         return None;
     }
-    let forms = objects::objects(minor)?;
-    let mut head = vec![0; forms.compact + 8];
-    // The smallest strings are shorter than the largest head.
-    if image.read(address, &mut head).is_err() {
-        image.read(address, &mut head[..forms.ascii]).ok()?;
+    // {interned: 2, kind: 3, compact: 1, ascii: 1}, and up to 3.11 {ready: 1}.
+    let state = u32_at(&head, STATE);
+    let bit = |n: u32| state >> n & 1 == 1;
+    let (width, compact, ascii) = ((state >> 2 & 7) as usize, bit(5), bit(6));
+    let old = minor <= 11;
+    if !matches!(width, 1 | 2 | 4) || ascii && width != 1 || old && !bit(7) {
+        return None;
     }
-    let s = forms.str(&head)?;
-    let at = match (s.text, s.data) {
-        (Some(offset), _) => address + offset as u64,
-        (None, Some((data, _))) => data,
-        (None, None) => return (s.length == 0).then(String::new),
+    // Up to 3.11, `wstr` and its length made the heads longer.
+    let data = match (compact, ascii, old) {
+        (true, true, true) => object + 48,
+        (true, true, false) => object + 40,
+        (true, false, true) => object + 72,
+        (true, false, false) => object + 56,
+        // Subclasses of str, and up to 3.11 what the old interface made.
+        (false, _, true) => image.word(object.checked_add(72)?).ok()?,
+        (false, _, false) => image.word(object.checked_add(56)?).ok()?,
     };
-    let kept = s.length.min(LONGEST as u64);
-    let mut bytes = vec![0; (kept * s.kind) as usize];
-    image.read(at, &mut bytes).ok()?;
-    let mut text: String = match s.kind {
-        1 => bytes.iter().map(|b| char::from(*b)).collect(),
-        2 => {
-            let units: Vec<u16> =
-                bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-            units.into_iter().map(|u| char::from_u32(u32::from(u)).unwrap_or('\u{fffd}')).collect()
+    let count = length.min(MOST as u64) as usize;
+    let mut bytes = vec![0; count * width];
+    image.read(data, &mut bytes).ok()?;
+    let character = |c: &[u8]| match *c {
+        [c] => Some(c as char).filter(|c| !ascii || c.is_ascii()),
+        [a, b] => char::from_u32(u16::from_le_bytes([a, b]).into()),
+        _ => char::from_u32(u32_at(c, 0)),
+    };
+    let mut text: String =
+        bytes.chunks_exact(width).map(|c| character(c).unwrap_or('\u{fffd}')).collect();
+    if length > MOST as u64 {
+        text.push(CUT);
+    }
+    Some(text)
+}
+
+/// A NUL-ended string, its first `most` bytes; what is no UTF-8 becomes U+FFFD. `None` where it
+/// cannot be read.
+pub(crate) fn c_string(image: &Image, address: u64, most: usize) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut ended = false;
+    // It may end just before what cannot be read.
+    while bytes.len() < most && !ended {
+        let at = address.checked_add(bytes.len() as u64)?;
+        let n = (OS_PAGE - at % OS_PAGE).min((most - bytes.len()) as u64) as usize;
+        let from = bytes.len();
+        bytes.resize(from + n, 0);
+        image.read(at, &mut bytes[from..]).ok()?;
+        if let Some(end) = bytes[from..].iter().position(|b| *b == 0) {
+            bytes.truncate(from + end);
+            ended = true;
         }
-        _ => bytes
-            .chunks_exact(4)
-            .map(|b| char::from_u32(u32::from_le_bytes([b[0], b[1], b[2], b[3]])))
-            .map(|c| c.unwrap_or('\u{fffd}'))
-            .collect(),
-    };
-    if kept < s.length {
-        text.push('…');
+    }
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if !ended {
+        text.push(CUT);
     }
     Some(text)
 }
@@ -73,7 +98,7 @@ mod tests {
 
     fn plan() -> Plan {
         let mut plan = Plan::default();
-        plan.word(TYPE + 168, 1 << 28);
+        plan.word(TYPE + TP_FLAGS, UNICODE_SUBCLASS);
         plan
     }
 
@@ -102,11 +127,15 @@ mod tests {
 
     #[test]
     fn what_is_no_str_is_refused_and_what_is_long_is_cut() {
+        assert_eq!(read(8, 3, 0x65, 48, b"abc"), None, "not ready");
         assert_eq!(read(12, 3, 0x6c, 40, b"abc"), None, "no width is 3");
         assert_eq!(read(12, 3, 0x68, 40, b"abc"), None, "ASCII of two bytes");
         assert_eq!(read(12, u64::MAX, 0x64, 40, b"abc"), None, "a negative length");
-        assert_eq!(text(&plan().image(), 12, Plan::END - 8), None);
-        assert_eq!(text(&plan().image(), 12, !7), None);
+        let mut no_type = Plan::default();
+        no_type.words(OBJECT, &[1, TYPE, 1, 0, 0x64]);
+        let image = no_type.image();
+        assert_eq!(text(&image, 12, OBJECT), None);
+        assert_eq!(text(&image, 12, u64::MAX - 3), None);
         let long = read(12, 1 << 40, 0x64, 40, &[b'x'; 300]).unwrap();
         assert_eq!(long, "x".repeat(200) + "…");
     }

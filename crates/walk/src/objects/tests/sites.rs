@@ -118,9 +118,6 @@ fn interpreters() -> Vec<Interpreter> {
     found
 }
 
-/// Each in its own process: what one takes to answer changes its lists by a few.
-const FEW: u64 = 6;
-
 #[test]
 fn what_was_freed_is_on_the_lists_and_as_much_as_the_interpreter_says() {
     for interpreter in &interpreters() {
@@ -135,17 +132,17 @@ fn what_was_freed_is_on_the_lists_and_as_much_as_the_interpreter_says() {
             let addresses = numbers(line);
             let is = |at: &&u64| found.get(at).is_some_and(|what| kind.starts_with(what));
             let hits = addresses.iter().filter(is).count();
-            assert!(hits + 3 >= addresses.len(), "{name}: {kind}: {hits} of {}", addresses.len());
+            assert_eq!(hits, addresses.len(), "{name}: {kind}");
         }
         let said = stats(&target.ask("stats"));
         assert!(said.len() > 20, "{name}: {said:?}");
         for (kind, count) in &said {
             let here = kinds.get(kind).map_or(0, Vec::len) as u64;
-            assert!(here.abs_diff(*count) <= FEW, "{name}: {kind}: {here}, not {count}");
+            assert_eq!(here, *count, "{name}: {kind}");
         }
         let shown = |k: &&str| format!("{k} {}", kinds.get(*k).map_or(0, Vec::len));
         let shown: Vec<_> =
-            ["float", "list", "dict", "dict keys", "tuple5"].iter().map(|k| shown(&k)).collect();
+            ["float", "list", "dict", "dict keys", "tuple5"].iter().map(shown).collect();
         eprintln!("{name} ({}): {} listed; {}", interpreter.patch, found.len(), shown.join(", "));
     }
 }
