@@ -4,11 +4,13 @@
 //! is left without an owner, pymalloc's counts equal `sys._debugmallocstats()`, and the account equals
 //! an independent recount.
 
+use std::collections::BTreeMap;
+
 use pydefrag_harness::{DebugMallocStats, Interpreter, Interpreters, Target, smaps};
 use serde_json::Value;
 
 use crate::recount::recount;
-use crate::support::{TERMS, snapshot_at_rest};
+use crate::support::{TERMS, explained, snapshot_at_rest};
 
 /// Blocks by which a class may differ: asking a question runs Python in the target.
 const ASKING: u64 = 2;
@@ -83,6 +85,13 @@ fn equals_recount(interpreter: &Interpreter, target: &Target, s: &Value, what: &
     assert_eq!(sum("live"), r.live, "{what}: live");
     assert_eq!(sum("holes"), r.holes, "{what}: holes");
     assert_eq!(sum("pinned_free"), r.pinned_free, "{what}: pinned free");
+    // What blocks pin, class by class; malloc's chunks have none.
+    let explained = explained(target.pid());
+    let classes = explained["pins"]["by_class"].as_array().unwrap().iter();
+    let told: BTreeMap<u64, (u64, u64)> = classes
+        .map(|c| (u64_of(&c["size"]), (u64_of(&c["count"]), u64_of(&c["pinned"]))))
+        .collect();
+    assert_eq!(told, r.pins, "{what}: pins");
     // Their headers are metadata in the account.
     assert_eq!(sum("free_spans") + 48 * r.empty_pools, r.free_pools, "{what}: free pools");
     // malloc's part of the purge rung is the trim rung, which tests/malloc compares with malloc_trim.

@@ -27,6 +27,8 @@ pub(crate) struct Recount {
     pub(crate) exclusive: u64,
     /// Live bytes on such pages, by block size.
     pub(crate) live_exclusive: std::collections::BTreeMap<u64, u64>,
+    /// By block size: live blocks, and what is beside them on resident pages with a live byte.
+    pub(crate) pins: std::collections::BTreeMap<u64, (u64, u64)>,
     /// Pools with a live block.
     pub(crate) used_pools: u64,
     /// Pools without.
@@ -129,6 +131,9 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
         return;
     }
     *(if used > 0 { &mut sum.used_pools } else { &mut sum.empty_pools }) += 1;
+    if used > 0 {
+        sum.pins.entry(size as u64).or_default().0 += used as u64;
+    }
     for (k, entry) in pages.iter().enumerate() {
         if entry >> 63 == 0 {
             continue;
@@ -140,6 +145,9 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
         sum.exclusive += exclusive;
         if exclusive > 0 && used > 0 {
             *sum.live_exclusive.entry(size as u64).or_default() += has(b'l');
+        }
+        if used > 0 && has(b'l') > 0 {
+            sum.pins.entry(size as u64).or_default().1 += page - has(b'l');
         }
         if used == 0 {
             sum.free_pools += page;

@@ -25,7 +25,16 @@ pub(crate) fn run(args: &[&str]) -> Output {
 
 /// The JSON of a snapshot of `pid`, the account alone, which must succeed.
 pub(crate) fn snapshot(pid: u32) -> Value {
-    let out = run(&["snapshot", &pid.to_string(), "--json", "--no-objects"]);
+    json_of(pid, &["--no-objects"])
+}
+
+/// The same with what holds the memory.
+pub(crate) fn explained(pid: u32) -> Value {
+    json_of(pid, &[])
+}
+
+fn json_of(pid: u32, more: &[&str]) -> Value {
+    let out = run(&[&["snapshot", &pid.to_string(), "--json"], more].concat());
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "snapshot {pid}: {said}");
     serde_json::from_slice(&out.stdout).expect("stdout is JSON")

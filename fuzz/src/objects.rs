@@ -286,12 +286,9 @@ impl Planter {
                 let table = if self.below(2) == 0 { own } else { self.table() };
                 vec![(set::FILL, 3), (set::USED, 3), (set::MASK, 7), (set::TABLE, table)]
             }
-            "bytearray" => vec![
-                (OB_SIZE, 9),
-                (bytearray::ALLOCATED, 16),
-                (bytearray::BYTES, self.buffer()),
-                (bytearray::OBJECT, 0),
-            ],
+            "bytearray" => {
+                vec![(OB_SIZE, 9), (bytearray::ALLOCATED, 16), (bytearray::BYTES, self.buffer())]
+            }
             "collections.deque" => {
                 vec![(OB_SIZE, 5), (deque::LEFT, self.buffer()), (deque::RIGHT, self.buffer())]
             }

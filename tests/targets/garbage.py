@@ -3,7 +3,8 @@
     instances  an instance that refers to itself
     lists      a list that holds itself
 
-Beside those of serve.py: `collect` says how many objects the collector then finds.
+Beside those of serve.py: `collect` says how many objects the collector then finds, `frozen` how many it
+does not look at.
 """
 
 import gc
@@ -41,6 +42,10 @@ def keep(one):
         KEPT.append(one)
 
 
+def frozen():
+    os.write(1, b"%d\n" % gc.get_freeze_count())
+
+
 def collect():
     os.write(1, b"%d\n" % gc.collect())
 
@@ -48,9 +53,9 @@ def collect():
 # serve.serve() would collect what is planted.
 gc.collect()
 gc.disable()
-serve.rehearse({"collect": collect}, ["collect"])
+serve.rehearse({"collect": collect, "frozen": frozen}, ["collect", "frozen"])
 {"instances": instances, "lists": lists}[KIND](COUNT)
 # The last ones may still be on the stack.
 keep(None)
 serve.ready()
-serve.answer_all({"collect": collect})
+serve.answer_all({"collect": collect, "frozen": frozen})

@@ -169,10 +169,7 @@ class Judge:
             self.verdict.mistake("wrong_owner", row, "a buffer without an owner or a slot")
             return
         expected = self.buffers.get(address)
-        # A view of somebody's bytes points to them too: "buffer" claims no more than that a slot does.
-        vague = row["role"] == "buffer"
-        if (expected is not None and not vague and self.stable(expected[1])
-                and expected != (row["role"], owner, slot)):
+        if expected is not None and self.stable(expected[1]) and expected != (row["role"], owner, slot):
             self.verdict.mistake("wrong_owner", row, "is %r" % (expected,))
             return
         held = truth.word(slot)

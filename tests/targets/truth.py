@@ -5,9 +5,11 @@ ctypes. Runs on 3.8 and everything later; no free-threaded builds.
 """
 
 import bisect
+import builtins
 import ctypes
 import gc
 import os
+import re
 import struct
 import sys
 import threading
@@ -66,12 +68,20 @@ if sys.version_info < (3, 10):
     CODE_PARTS += ["co_lnotab"]
 
 
+PATTERN = type(re.compile(""))
+# 3.15 has one that does not change.
+DICTS = tuple(getattr(builtins, name) for name in ("dict", "frozendict") if hasattr(builtins, name))
+
+
 def hidden(one, kind):
     """What an object refers to and does not show the collector."""
     if kind is types.CodeType:
         return [getattr(one, part, None) for part in CODE_PARTS]
     if kind is range or kind is slice:
         return [one.start, one.stop, one.step]
+    if kind is PATTERN:
+        # The view of its groups is made anew; the dict behind it is the pattern's own (not tracked up to 3.9).
+        return gc.get_referents(one.groupindex)
     return ()
 
 
@@ -175,7 +185,7 @@ def slack(objects, interned):
             allocated = i64(at + 32)
             if i64(at + 24):
                 rooms["list"].add(allocated * 8, (allocated - i64(at + 16)) * 8)
-        elif issubclass(kind, dict):
+        elif issubclass(kind, DICTS):
             if is_apart(at):
                 table = Table(i64(at + 32))
                 rooms["dict"].add(table.bytes(), table.bytes() - table.smallest(i64(at + 16)))
@@ -188,6 +198,9 @@ def slack(objects, interned):
             if allocated:
                 rooms["bytearray"].add(allocated, allocated - i64(at + 16))
         elif kind is str and not one.isascii():
+            # Characters of Latin-1 are static objects from 3.12 on: in no heap.
+            if sys.version_info >= (3, 12) and len(one) == 1 and ord(one) < 256:
+                continue
             base = 48 if sys.version_info < (3, 12) else 40
             if i64(at + base + 8):
                 length = i64(at + base) + 1
@@ -261,7 +274,7 @@ def buffers(objects):
         kind, at = type(one), id(one)
         if issubclass(kind, list):
             found[i64(at + 24)] = ("items", at, at + 24)
-        elif issubclass(kind, dict):
+        elif issubclass(kind, DICTS):
             if is_apart(at):
                 found[i64(at + 32)] = ("keys", at, at + 32)
         elif issubclass(kind, (set, frozenset)):

@@ -14,6 +14,8 @@ use crate::word::{u32_at, u64_at};
 pub const OB_TYPE: usize = 8;
 /// `ob_size` in objects of variable size.
 pub const OB_SIZE: usize = 16;
+/// `hastzinfo` in `datetime.datetime` and `datetime.time`.
+pub const HAS_ZONE: usize = 24;
 /// `ob_sval` in bytes.
 pub const BYTES: u64 = 32;
 /// Bytes of `PyGC_Head`, before an object that the collector may track.
@@ -32,6 +34,8 @@ pub mod type_object {
     pub const BASE: usize = 256;
     pub const DICT: usize = 264;
     pub const DICTOFFSET: usize = 288;
+    pub const BASES: usize = 336;
+    pub const MRO: usize = 344;
 }
 
 /// Bits of `tp_flags`.
@@ -50,6 +54,29 @@ pub mod flag {
     pub const DICT: u64 = 1 << 29;
     pub const EXCEPTION: u64 = 1 << 30;
     pub const TYPE: u64 = 1 << 31;
+}
+
+/// `PyFunctionObject`, whose fields moved in 3.10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    /// `func_code`.
+    pub code: u64,
+    /// `func_defaults`.
+    pub defaults: u64,
+    /// `func_kwdefaults`.
+    pub kwdefaults: u64,
+    /// `func_closure`.
+    pub closure: u64,
+}
+
+/// `PyMemberDef`s of `__slots__`, which lie behind a heap type.
+pub mod member {
+    /// Bytes of one.
+    pub const SIZE: usize = 40;
+    /// Its name, a C string.
+    pub const NAME: usize = 0;
+    /// Its offset in instances.
+    pub const OFFSET: usize = 16;
 }
 
 /// `PyListObject`.
@@ -84,8 +111,6 @@ pub mod set {
 pub mod bytearray {
     pub const ALLOCATED: usize = 24;
     pub const BYTES: usize = 32;
-    /// 3.15+: the bytes object that holds the text.
-    pub const OBJECT: usize = 56;
 }
 
 /// `dequeobject` and its blocks of 64 items.
@@ -140,6 +165,8 @@ pub struct Objects {
     pub values: Values,
     /// A reference count is 32 bits, beside flags (3.14+).
     pub short_refcount: bool,
+    /// A bytearray's bytes lie in a bytes object (3.15+).
+    pub bytearray_object: bool,
 }
 
 /// Where an instance keeps its attributes' values.
@@ -157,14 +184,14 @@ pub enum Values {
 
 #[rustfmt::skip]
 const FORMS: [Objects; 8] = [
-    Objects { minor:  8, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 880, ht_name: 848, ht_cached_keys: 872, values: Values::Dict,   short_refcount: false },
-    Objects { minor:  9, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 880, ht_name: 840, ht_cached_keys: 864, values: Values::Dict,   short_refcount: false },
-    Objects { minor: 10, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 888, ht_name: 848, ht_cached_keys: 872, values: Values::Dict,   short_refcount: false },
-    Objects { minor: 11, preheader: 1 << 4, tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: true,  heap_type: 904, ht_name: 848, ht_cached_keys: 872, values: Values::Beside, short_refcount: false },
-    Objects { minor: 12, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 920, ht_name: 856, ht_cached_keys: 880, values: Values::Tagged, short_refcount: false },
-    Objects { minor: 13, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 928, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: false },
-    Objects { minor: 14, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 936, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: true  },
-    Objects { minor: 15, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 944, ht_name: 864, ht_cached_keys: 888, values: Values::Inline, short_refcount: true  },
+    Objects { minor:  8, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 880, ht_name: 848, ht_cached_keys: 872, values: Values::Dict,   short_refcount: false, bytearray_object: false },
+    Objects { minor:  9, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 880, ht_name: 840, ht_cached_keys: 864, values: Values::Dict,   short_refcount: false, bytearray_object: false },
+    Objects { minor: 10, preheader: 0,      tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: false, heap_type: 888, ht_name: 848, ht_cached_keys: 872, values: Values::Dict,   short_refcount: false, bytearray_object: false },
+    Objects { minor: 11, preheader: 1 << 4, tuple_items: 24, ascii: 48, compact: 72, interned_bits: 2,  log2_keys: true,  heap_type: 904, ht_name: 848, ht_cached_keys: 872, values: Values::Beside, short_refcount: false, bytearray_object: false },
+    Objects { minor: 12, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 920, ht_name: 856, ht_cached_keys: 880, values: Values::Tagged, short_refcount: false, bytearray_object: false },
+    Objects { minor: 13, preheader: 3 << 3, tuple_items: 24, ascii: 40, compact: 56, interned_bits: 2,  log2_keys: true,  heap_type: 928, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: false, bytearray_object: false },
+    Objects { minor: 14, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 936, ht_name: 856, ht_cached_keys: 880, values: Values::Inline, short_refcount: true, bytearray_object: false },
+    Objects { minor: 15, preheader: 3 << 3, tuple_items: 32, ascii: 40, compact: 56, interned_bits: 2, log2_keys: true,  heap_type: 944, ht_name: 864, ht_cached_keys: 888, values: Values::Inline, short_refcount: true, bytearray_object: true },
 ];
 
 /// The forms of a minor version; of a newer one than is known, those of the newest.
@@ -194,6 +221,38 @@ impl Objects {
             0 => Some(Refcount::Zero),
             1 => Some(Refcount::One),
             _ => Some(Refcount::Many),
+        }
+    }
+
+    /// Digits that an int's size field tells of; from 3.11 on there is at least one.
+    pub fn int_digits(&self, size: u64) -> u64 {
+        match self.minor {
+            ..=10 => (size as i64).unsigned_abs(),
+            11 => (size as i64).unsigned_abs().max(1),
+            _ => (size >> 3).max(1),
+        }
+    }
+
+    /// `PyFunctionObject`.
+    pub fn function(&self) -> Function {
+        match self.minor {
+            ..=9 => Function { code: 16, defaults: 32, kwdefaults: 40, closure: 48 },
+            _ => Function { code: 48, defaults: 56, kwdefaults: 64, closure: 72 },
+        }
+    }
+
+    /// The tuple in a code object whose last items are the names of its free variables:
+    /// `co_freevars` (until 3.10), `co_localsplusnames`.
+    pub fn code_free_variables(&self) -> u64 {
+        if self.minor <= 10 { 80 } else { 96 }
+    }
+
+    /// `sizeof(PyTypeObject)`.
+    pub fn static_type(&self) -> u64 {
+        match self.minor {
+            11 => 408,
+            15.. => 424,
+            _ => 416,
         }
     }
 

@@ -18,7 +18,6 @@ mod frames;
 mod freelists;
 mod interpreters;
 mod kind;
-mod names;
 mod pins;
 #[cfg(test)]
 mod planted;

@@ -5,7 +5,7 @@
 //! the chains that are shown.
 
 use pydefrag_image::Image;
-use pydefrag_layout::objects::{self, Values, type_object};
+use pydefrag_layout::objects::{self, Values, member, type_object};
 use pydefrag_layout::word::u64_at;
 
 use super::kind::Role;
@@ -25,13 +25,7 @@ pub(crate) struct Chains<'a> {
     pub(crate) minor: u8,
 }
 
-/// `PyFunctionObject`: `func_closure`, and `func_code`.
-pub(crate) fn function_slots(minor: u8) -> (i64, u64) {
-    if minor < 10 { (48, 16) } else { (72, 48) }
-}
-
-/// `PyMemberDef` of a heap type's `__slots__`, behind the type.
-const MEMBER_DEF: usize = 40;
+/// `__slots__` beyond these have no names.
 const MOST_MEMBERS: u64 = 1 << 10;
 
 impl Chains<'_> {
@@ -246,13 +240,14 @@ impl Chains<'_> {
     /// A variable that a function closes over.
     fn free_variable(&self, closure: &Shape, word: u32) -> Option<String> {
         let function = self.address(closure.via)? + self.reached.kind(closure.via).before();
-        let code = self.image.word(function + function_slots(self.minor).1).ok()?;
+        let code = self.image.word(function + self.types.forms.function().code).ok()?;
         let tuple = self.address(closure.example)? + self.reached.kind(closure.example).before();
         let free = self.image.word(tuple + objects::OB_SIZE as u64).ok()?;
         let items = self.types.forms.tuple_items as u64;
         let front = self.types.front + self.reached.kind(closure.example).before();
         let i = (u64::from(word) * 8).checked_sub(front + items)? / 8;
-        let names = super::names::free_variables(self.image, self.minor, code)?;
+        let names =
+            self.image.word(code.checked_add(self.types.forms.code_free_variables())?).ok()?;
         let count = self.image.word(names.checked_add(objects::OB_SIZE as u64)?).ok()?;
         // Names of locals come first where all stand in one tuple.
         let at = count.checked_sub(free)?.checked_add(i)?.checked_mul(8)?;
@@ -276,16 +271,18 @@ impl Chains<'_> {
         }
         match of.sort {
             Sort::Function => {
-                let names = match self.minor < 10 {
-                    true => [(16, "__code__"), (32, "__defaults__"), (40, "__kwdefaults__")],
-                    false => [(48, "__code__"), (56, "__defaults__"), (64, "__kwdefaults__")],
-                };
+                let f = self.types.forms.function();
+                let names = [
+                    (f.code, "__code__"),
+                    (f.defaults, "__defaults__"),
+                    (f.kwdefaults, "__kwdefaults__"),
+                ];
                 names.iter().find(|(at, _)| *at == offset).map(|(_, n)| (*n).to_owned())
             }
             Sort::Type => match offset as usize {
                 type_object::BASE => Some("__base__".into()),
-                336 => Some("__bases__".into()),
-                344 => Some("__mro__".into()),
+                type_object::BASES => Some("__bases__".into()),
+                type_object::MRO => Some("__mro__".into()),
                 _ => None,
             },
             _ => self.member(of, offset),
@@ -298,12 +295,12 @@ impl Chains<'_> {
         for _ in 0..32 {
             let count =
                 self.image.word(at.checked_add(objects::OB_SIZE as u64)?).ok()?.min(MOST_MEMBERS);
-            let mut members = vec![0; count as usize * MEMBER_DEF];
+            let mut members = vec![0; count as usize * member::SIZE];
             let first = at.checked_add(self.types.forms.heap_type)?;
             if self.image.read(first, &mut members).is_ok() {
-                let of_offset = |m: &&[u8]| u64_at(m, 16) == offset;
-                if let Some(m) = members.chunks_exact(MEMBER_DEF).find(of_offset) {
-                    return text::c_string(self.image, u64_at(m, 0), LONGEST);
+                let of_offset = |m: &&[u8]| u64_at(m, member::OFFSET) == offset;
+                if let Some(m) = members.chunks_exact(member::SIZE).find(of_offset) {
+                    return text::c_string(self.image, u64_at(m, member::NAME), LONGEST);
                 }
             }
             at = self.image.word(at + type_object::BASE as u64).ok()?;

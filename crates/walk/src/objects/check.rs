@@ -53,7 +53,9 @@ pub(crate) fn blocks(
             }
         }
     }
-    let one = |ordinal: &Ordinal| {
+    // By type: whether its size is told by a rule that is known.
+    let mut ruled: FxHashMap<u64, bool> = FxHashMap::default();
+    let mut one = |ordinal: &Ordinal| {
         let (address, size) = table.blocks.block(*ordinal)?;
         let kind = table.kinds.get(*ordinal);
         let object = (kind.is_object() || kind.role() == Role::FreeListed)
@@ -66,6 +68,10 @@ pub(crate) fn blocks(
         });
         let of = reached.type_of(kind);
         let shape = reached.of[*ordinal as usize];
+        let known = of.filter(|t| {
+            let of = || sizeof::is_known(image, table.types, t);
+            *ruled.entry(t.address).or_insert_with(of)
+        });
         Some(Block {
             address,
             size,
@@ -75,13 +81,13 @@ pub(crate) fn blocks(
             owner: holder.map(|h| h.0),
             slot: holder.map(|h| h.1),
             sizeof: object
-                .zip(of)
+                .zip(known)
                 .and_then(|(at, t)| sizeof::sizeof(image, table.types.forms, t, at)),
             tracked: kind.tracked(),
             chain: (shape != 0).then(|| chains.chain(shape)),
         })
     };
-    chosen.iter().filter_map(one).collect()
+    chosen.iter().filter_map(&mut one).collect()
 }
 
 /// Whether the first of two holders says more: the container whose buffer it is, before any other object,

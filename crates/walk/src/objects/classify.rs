@@ -4,6 +4,7 @@
 //! type's flags demand, behind a possible reference count, in a block that is large enough. A container's
 //! slot outweighs what its buffer's bytes look like. Keeps the bytes that each block asked for.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -60,6 +61,9 @@ fn own_size(forms: &Objects, of: &Type, b: &[u8]) -> Option<u64> {
         if of.sort == Sort::Str && !of.is_heap() {
             return forms.str(b).map(|s| s.size);
         }
+        if of.sort == Sort::Moment && b.get(objects::HAS_ZONE) == Some(&0) {
+            return Some(basic - 8);
+        }
         if of.inline_values(forms) {
             // Capacity in the first byte behind the object; its prefix is rounded up to words.
             let capacity = u64::from(*b.get(basic as usize)?);
@@ -69,11 +73,9 @@ fn own_size(forms: &Objects, of: &Type, b: &[u8]) -> Option<u64> {
     }
     let size = u64_at(b, OB_SIZE) as i64;
     let items = match of.sort {
-        Sort::Int if forms.log2_keys && forms.ascii == 40 => (size as u64 >> 3).max(1),
-        Sort::Int => size.unsigned_abs(),
+        Sort::Int => forms.int_digits(size as u64),
         _ => u64::try_from(size).ok()?,
     };
-
     let bytes = items.checked_mul(of.head.itemsize)?.checked_add(basic)?;
     // Bytes objects ask for what they need, all others for whole words.
     Some(if of.sort == Sort::Bytes && !of.is_heap() {
@@ -122,18 +124,12 @@ impl<'a> Table<'a> {
             if of.spare_item && asked.saturating_add(of.head.itemsize) <= size {
                 asked += of.head.itemsize;
             }
-            // Frames and generators have their locals behind them.
-            let fits =
-                asked <= size && (of.sort != Sort::Frame || at as u64 + of.head.basicsize <= size);
+
             // The first instances of a class have more room for values than they say (3.13+).
             let fixed = of.head.itemsize == 0
                 && !matches!(of.sort, Sort::Str | Sort::Frame)
                 && !of.inline_values(forms);
-            let exact = match fixed {
-                true => self.is_exact(asked, size),
-                false => true,
-            };
-            if !exact || !fits && role == Role::Object {
+            if fixed && !self.is_exact(asked, size) || role == Role::Object && asked > size {
                 continue;
             }
             let tracked = of.has_gc() && before >= 16 && u64_at(b, at - 16) != 0;
@@ -198,11 +194,8 @@ impl<'a> Table<'a> {
 /// Types that a worker met, without the lock.
 pub(crate) struct Known<'a> {
     types: &'a Types<'a>,
-    met: FxHashMap<u64, (TypeId, Option<Arc<Type>>)>,
+    met: FxHashMap<u64, (TypeId, Arc<Type>)>,
 }
-
-/// So many non-types are remembered before all is forgotten: a bound on our memory.
-const MOST_KNOWN: usize = 1 << 20;
 
 impl<'a> Known<'a> {
     pub(crate) fn new(types: &'a Types<'a>) -> Known<'a> {
@@ -216,13 +209,10 @@ impl<'a> Known<'a> {
             if id == 0 {
                 return (0, None);
             }
-            if self.met.len() > MOST_KNOWN {
-                self.met.clear();
-            }
-            self.met.insert(address, (id, Some(self.types.get(id))));
+            self.met.insert(address, (id, self.types.get(id)));
         }
         let (id, of) = &self.met[&address];
-        (*id, of.as_ref())
+        (*id, Some(of))
     }
 }
 
@@ -231,13 +221,14 @@ pub(crate) struct Classifier<'a> {
     table: &'a Table<'a>,
     known: Known<'a>,
     slack: Vec<u64>,
-    pub(crate) counts: Counts,
+    counts: Counts,
+    failed: Option<io::Error>,
 }
 
 impl<'a> Classifier<'a> {
     pub(crate) fn new(table: &'a Table<'a>) -> Classifier<'a> {
         let known = Known::new(table.types);
-        Classifier { table, known, slack: Vec::new(), counts: Counts::default() }
+        Classifier { table, known, slack: Vec::new(), counts: Counts::default(), failed: None }
     }
 
     /// Buffers that an object's slots hold, and the room that it has to spare.
@@ -250,7 +241,7 @@ impl<'a> Classifier<'a> {
             Sort::List if long(40) => {
                 let (items, allocated) = (word(list::ITEMS), word(list::ALLOCATED));
                 let length = word(OB_SIZE);
-                if items == 0 || allocated == 0 || length > allocated || allocated >> 40 != 0 {
+                if items == 0 || length > allocated || allocated >> 40 != 0 {
                     return;
                 }
                 let kind = Kind::new(Role::Items, id).with(false, true, false);
@@ -287,10 +278,8 @@ impl<'a> Classifier<'a> {
                 if bytes == 0 || allocated == 0 || length > allocated || allocated >> 48 != 0 {
                     return;
                 }
-                // 3.15: the bytes lie in an object of their own.
-                let inside = long(64)
-                    && word(bytearray::OBJECT) >> 16 != 0
-                    && bytes > word(bytearray::OBJECT);
+                // The object that they lie in is its own owner.
+                let inside = forms.bytearray_object;
                 let kind = Kind::new(Role::Data, id).with(false, false, true);
                 if inside || t.claim(bytes, 0, kind, allocated).is_some() {
                     self.slack(ordinal, SlackSort::ByteArray, allocated, allocated - length);
@@ -365,9 +354,9 @@ impl Worker for Classifier<'_> {
         let t = self.table;
         let front = t.front();
         if !t.free_listed.is_empty() {
-            let mut on_list = [0, 16, 32].into_iter();
-            let on_list =
-                on_list.find(|b| t.free_listed.contains_key(&(piece.address + front + b)));
+            // Not what begins in the next block.
+            let mut starts = [0, 16, 32].into_iter().filter(|b| front + b < piece.size);
+            let on_list = starts.find(|b| t.free_listed.contains_key(&(piece.address + front + b)));
             if let Some(before) = on_list {
                 let at = (front + before) as usize + objects::OB_TYPE;
                 let id = if at + 8 <= piece.bytes.len() {
@@ -409,11 +398,20 @@ impl Worker for Classifier<'_> {
     }
 }
 
-impl Classifier<'_> {
-    /// Keeps what was not kept yet.
-    pub(crate) fn flush(&mut self) {
-        // Without room on the disk the worst owners are not told; the sums are.
-        let _ = self.table.slack.append(&self.slack);
+impl<'a> Classifier<'a> {
+    fn flush(&mut self) {
+        if let Err(e) = self.table.slack.append(&self.slack) {
+            self.failed = Some(e);
+        }
         self.slack.clear();
+    }
+
+    /// The sums; an error where what was found could not be kept.
+    pub(crate) fn finish(mut self) -> io::Result<Counts> {
+        self.flush();
+        match self.failed {
+            Some(e) => Err(e),
+            None => Ok(self.counts),
+        }
     }
 }

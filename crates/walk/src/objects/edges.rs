@@ -115,8 +115,8 @@ pub(crate) struct Referrer<'a> {
     slack: Vec<u64>,
     /// The dict's table that is being told, and its live entries so far.
     keys: Option<(Keys, u64)>,
-    /// Blocks without a type to which an object's slot points, with its type.
-    pub(crate) adopted: Vec<(Ordinal, u32)>,
+    /// Blocks without a type to which an object's slot points, with that object and its type.
+    pub(crate) adopted: Vec<(Ordinal, Ordinal, u32)>,
     pub(crate) counts: Counts,
     pub(crate) texts_seen: pydefrag_heap::Amount,
     failed: Option<io::Error>,
@@ -175,8 +175,8 @@ impl<'a> Referrer<'a> {
 
     fn edge(&mut self, target: Ordinal, of: Kind, from: Kind, word: usize) {
         self.edges.push((word as u64).min(u64::from(u32::MAX)) << 32 | u64::from(target));
-        if of.role() == Role::Unknown && from.role() != Role::Unknown {
-            self.adopted.push((target, from.id()));
+        if of.role() == Role::Unknown && from.is_object() {
+            self.adopted.push((target, self.current, from.id()));
         }
         if self.edges.len() >= LONGEST {
             self.keep_now();
@@ -225,7 +225,9 @@ impl<'a> Referrer<'a> {
             }
             Err(e) => self.failed = Some(e),
         }
-        let _ = self.table.slack.append(&self.slack);
+        if let Err(e) = self.table.slack.append(&self.slack) {
+            self.failed = Some(e);
+        }
         if let Err(e) = self.graph.texts.append(&self.texts) {
             self.failed = Some(e);
         }

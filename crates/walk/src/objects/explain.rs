@@ -96,9 +96,7 @@ pub fn explain(
         roots::locals(&mut reached, image, runtime, &interpreters);
         let ranges: Vec<_> = heap.ranges.iter().map(|r| (r.start, r.end)).collect();
         roots::memory(&mut reached, image, runtime, &interpreters, &ranges)?;
-        for (ordinal, id) in &read.adopted {
-            table.kinds.classify(*ordinal, Kind::new(Role::Buffer, *id));
-        }
+
         roots::native(&mut reached);
         roots::garbage(&mut reached);
         let generations = generations(image, &table, &reached, &interpreters);
@@ -147,7 +145,6 @@ pub(crate) struct Read {
     pub(crate) texts_seen: pydefrag_heap::Amount,
     pub(crate) slack: Vec<u64>,
     pub(crate) counts: Counts,
-    pub(crate) adopted: Vec<(u32, u32)>,
 }
 
 fn read(
@@ -157,9 +154,8 @@ fn read(
     progress: &Progress<'_>,
 ) -> Result<Read, Failure> {
     let mut counts = Counts::default();
-    for mut w in stream(image, table.blocks, pool_size, progress, || Classifier::new(table))? {
-        w.flush();
-        counts.join(&w.counts);
+    for w in stream(image, table.blocks, pool_size, progress, || Classifier::new(table))? {
+        counts.join(&w.finish()?);
     }
     let graph = Graph::new(table.blocks.count())?;
     let one_in = graph.one_in;
@@ -172,8 +168,14 @@ fn read(
         texts_seen.count += w.texts_seen.count;
         texts_seen.bytes += w.texts_seen.bytes;
     }
+    // An object's slot says more than a word in a buffer, which may be a remnant; the first object, so that
+    // each look says the same.
+    adopted.sort_unstable();
+    for (ordinal, _, id) in adopted {
+        table.kinds.classify(ordinal, Kind::new(Role::Buffer, id));
+    }
     let (edges, texts) = graph.finish()?;
-    Ok(Read { edges, texts, one_in, texts_seen, slack: table.slack.kept()?, counts, adopted })
+    Ok(Read { edges, texts, one_in, texts_seen, slack: table.slack.kept()?, counts })
 }
 
 struct Generations {

@@ -254,7 +254,7 @@ impl<'a> Reached<'a> {
         let object = (self.table.front() + kind.before()) as i64;
         let offset = i64::from(edge.word) * 8 - object;
         let forms = self.table.types.forms;
-        let closure = super::chain::function_slots(forms.minor).0;
+        let closure = forms.function().closure as i64;
         match of.sort {
             _ if offset == objects::OB_TYPE as i64 => (Step::Class, false),
             // The cells of a closure have names.

@@ -1,23 +1,64 @@
 //! What `sys.getsizeof` would say of an object, from outside.
 //!
-//! Owns the rules of the builtin types' `__sizeof__`. A type that has one of its own may say otherwise.
+//! Owns the rules of the builtin types' `__sizeof__`. What inherits another rule, Python's or C's, has none here.
 //!
 //! Sources: `Objects/*object.c`, `Python/sysmodule.c` (`_PySys_GetSizeOf`) of 3.8 to 3.15.
 
 use pydefrag_image::Image;
 use pydefrag_layout::objects::{
-    self, GC_HEAD, OB_SIZE, Objects, bytearray, deque, dict, list, set,
+    self, GC_HEAD, OB_SIZE, Objects, bytearray, deque, dict, list, set, type_object,
 };
 
-use super::types::{Sort, Type};
+use super::types::{Sort, Type, Types};
 
-/// The size; `None` where the object cannot be read.
+/// Types whose `__sizeof__` is written below.
+const KNOWN: [&str; 11] = [
+    "object",
+    "type",
+    "str",
+    "bytes",
+    "int",
+    "list",
+    "dict",
+    "set",
+    "frozenset",
+    "bytearray",
+    "collections.deque",
+];
+/// Static types with a rule of their own whose dict the type does not point to (3.12+).
+const OTHERS: [&str; 1] = ["collections.OrderedDict"];
+const MOST_BASES: usize = 64;
+
+/// Whether the rule that a type inherits is one of ours.
+pub(crate) fn is_known(image: &Image, types: &Types<'_>, of: &Type) -> bool {
+    if matches!(of.sort, Sort::Code | Sort::Frame) {
+        return false;
+    }
+    let mut at = of.address;
+    for _ in 0..MOST_BASES {
+        let id = types.id(at);
+        if id == 0 {
+            return true;
+        }
+        let t = types.get(id);
+        let dict = image.word(at + type_object::DICT as u64).unwrap_or(0);
+        if KNOWN.contains(&t.name.as_str()) {
+            return true;
+        }
+        if OTHERS.contains(&t.name.as_str())
+            || dict != 0 && types.entry(dict, "__sizeof__").is_some()
+        {
+            return false;
+        }
+        at = t.head.base;
+    }
+    false
+}
+
+/// The size, of a type whose rule is known; `None` where the object cannot be read.
 pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Option<u64> {
     let word = |offset: usize| image.word(at + offset as u64).ok();
     let basic = of.head.basicsize;
-    if otherwise(&of.name) || matches!(of.sort, Sort::Code | Sort::Frame) {
-        return None;
-    }
     let own = match of.sort {
         Sort::Str => {
             let mut head = vec![0; forms.compact + 8];
@@ -29,11 +70,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
             s.size + apart
         }
         Sort::Int => {
-            let size = word(OB_SIZE)?;
-            let digits = match forms.ascii {
-                40 => (size >> 3).max(1),
-                _ => (size as i64).unsigned_abs(),
-            };
+            let digits = forms.int_digits(word(OB_SIZE)?);
             INT_HEAD + digits.checked_mul(of.head.itemsize)?
         }
         Sort::List => basic.checked_add(word(list::ALLOCATED)?.checked_mul(8)?)?,
@@ -46,7 +83,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
         Sort::ByteArray => {
             let allocated = word(bytearray::ALLOCATED)?;
             // From 3.15 on the bytes are an object of their own.
-            let head = if forms.minor >= 15 && allocated > 0 { BYTES_HEAD } else { 0 };
+            let head = if forms.bytearray_object && allocated > 0 { BYTES_HEAD } else { 0 };
             basic.checked_add(allocated)?.checked_add(head)?
         }
         Sort::Deque => {
@@ -57,7 +94,7 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
             let shared = if keys == 0 { 0 } else { keys_size(image, forms, keys)? };
             forms.heap_type + shared
         }
-        Sort::Type => objects_static_type(forms),
+        Sort::Type => forms.static_type(),
         _ => {
             let mut size = basic;
             if of.head.itemsize > 0 {
@@ -77,32 +114,6 @@ pub(crate) fn sizeof(image: &Image, forms: &Objects, of: &Type, at: u64) -> Opti
 const BYTES_HEAD: u64 = 33;
 /// `offsetof(PyLongObject, ob_digit)`.
 const INT_HEAD: u64 = 24;
-/// Types, and modules of types written in C, that say their size by rules of their own.
-const OTHERWISE: [&str; 3] = ["collections.OrderedDict", "array.array", "StgDict"];
-const MODULES: [&str; 8] = [
-    "_ctypes.",
-    "_io.",
-    "_pickle.",
-    "_struct.",
-    "decimal.",
-    "mmap.",
-    "pickle.",
-    "xml.etree.ElementTree.",
-];
-
-fn otherwise(name: &str) -> bool {
-    OTHERWISE.contains(&name) || MODULES.iter().any(|m| name.starts_with(m))
-}
-
-/// `sizeof(PyTypeObject)`.
-fn objects_static_type(forms: &Objects) -> u64 {
-    match forms.minor {
-        11 => 408,
-        15.. => 424,
-        _ => 416,
-    }
-}
-
 fn of_heap_type(image: &Image, at: u64) -> Option<bool> {
     let flags = image.word(at + objects::type_object::FLAGS as u64).ok()?;
     Some(flags & objects::flag::HEAP_TYPE != 0)

@@ -34,6 +34,8 @@ pub(crate) enum Sort {
     Set,
     ByteArray,
     Deque,
+    /// `datetime.datetime` and `datetime.time`, which without a zone are allocated without its slot.
+    Moment,
     /// `array.array`: its items are numbers.
     Array,
     Weakref,
@@ -239,6 +241,7 @@ impl<'a> Types<'a> {
         if let Some((_, sort)) = by_flag.iter().find(|(f, _)| head.flags & f != 0) {
             return *sort;
         }
+        let heap = head.flags & flag::HEAP_TYPE != 0;
         // The others by the name of the first base that is not Python's.
         let (mut head, mut name) = (*head, tp_name.to_owned());
         for _ in 0..MOST_BASES {
@@ -249,6 +252,8 @@ impl<'a> Types<'a> {
                 "bytearray" => Sort::ByteArray,
                 "collections.deque" => Sort::Deque,
                 "array.array" => Sort::Array,
+                // A subclass is allocated whole.
+                "datetime.datetime" | "datetime.time" if !heap => Sort::Moment,
                 "float" | "complex" => Sort::Number,
                 "module" => Sort::Module,
                 "frame" | "generator" | "coroutine" | "async_generator" => Sort::Frame,
