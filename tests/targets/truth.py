@@ -76,7 +76,11 @@ DICTS = tuple(getattr(builtins, name) for name in ("dict", "frozendict") if hasa
 def hidden(one, kind):
     """What an object refers to and does not show the collector."""
     if kind is types.CodeType:
-        return [getattr(one, part, None) for part in CODE_PARTS]
+        parts = [getattr(one, part, None) for part in CODE_PARTS]
+        if sys.version_info >= (3, 11):
+            # co_localsplusnames and co_localspluskinds, which no attribute shows (Include/cpython/code.h).
+            parts += [ctypes.cast(i64(id(one) + at), ctypes.py_object).value for at in (96, 104)]
+        return parts
     if kind is range or kind is slice:
         return [one.start, one.stop, one.step]
     if kind is PATTERN:
