@@ -8,6 +8,7 @@
 //! | `garbage` | planted cycles with `gc.collect()`, frozen objects with the collector's count |
 //! | `hostile` | heaps that are hard to read: it ends, stays small, and shows no contents |
 
+mod absent;
 mod coverage;
 mod culprits;
 mod garbage;

@@ -61,7 +61,7 @@ pub fn objects(data: &[u8]) {
 fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
     let Ok(mut looked) = snapshot(&facts(), image, runtime, true) else { return };
     let before: Vec<_> = looked.snapshot.owners.iter().map(|o| o.account).collect();
-    let asked = Asked { progress: &|_, _| (), show_values: false, blocks: 64, at };
+    let asked = Asked { until: None, progress: &|_, _| (), show_values: false, blocks: 64, at };
     explain(image, runtime, &mut looked, &asked).expect("planted memory is never denied");
     for (before, owner) in before.iter().zip(&looked.snapshot.owners) {
         let (Some(before), Some(after)) = (before, &owner.account) else { continue };

@@ -103,6 +103,7 @@ fn attempt(
             let looked = Runtime::find(&image).and_then(|runtime| {
                 let mut looked = snapshot(facts, &image, &runtime, objects.wanted)?;
                 let asked = Asked {
+                    until: objects.within.map(|w| Instant::now() + w),
                     progress: report,
                     show_values: objects.show_values,
                     blocks: objects.blocks,

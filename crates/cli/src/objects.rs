@@ -2,6 +2,8 @@
 //!
 //! Owns these options and their words. Looking at objects is the walk crate's.
 
+use std::time::Duration;
+
 use clap::Args as ClapArgs;
 
 /// Blocks that may be asked for at once: each is a row of the output.
@@ -20,6 +22,8 @@ pub(crate) struct Objects {
     pub(crate) blocks: usize,
     /// The blocks at these addresses are listed.
     pub(crate) at: Vec<u64>,
+    /// No look at them goes on longer: a program waits for it.
+    pub(crate) within: Option<Duration>,
 }
 
 impl Objects {

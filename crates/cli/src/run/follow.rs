@@ -440,7 +440,9 @@ impl Following {
             self.sample();
         }
         let (send, result) = channel();
-        let objects = self.objects.clone();
+        // What comes after reading takes about as long again.
+        let within = Some(left(until) / 3);
+        let objects = Objects { within, ..self.objects.clone() };
         let progress = Arc::new(Progress::bytes("looking at objects"));
         let bar = Arc::clone(&progress);
         std::thread::spawn(move || {

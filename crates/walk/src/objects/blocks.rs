@@ -134,6 +134,11 @@ impl<'a> Blocks<'a> {
         self.pool_of.get(&(address >> self.pool_shift)).map(|i| &self.pools[*i as usize])
     }
 
+    /// Whether an address lies in a pool in use.
+    pub(crate) fn in_pool(&self, address: u64) -> bool {
+        self.pool_at(address).is_some()
+    }
+
     /// The live block that an address lies in.
     pub(crate) fn find(&self, address: u64) -> Option<Found> {
         if address < self.bounds.0 || address >= self.bounds.1 {

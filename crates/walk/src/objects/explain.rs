@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use pydefrag_heap::{Explanation, Garbage, Generation, RootKind, Snapshot};
 use pydefrag_image::{Image, Log, ReadError, Records, Words};
@@ -19,7 +20,7 @@ use super::interpreters::{Interpreter, interpreters};
 use super::kind::{Kind, Kinds, Role};
 use super::reach::Reached;
 use super::slack::Counts;
-use super::stream::{Progress, stream};
+use super::stream::{self, Progress, stream};
 use super::tables::Tables;
 use super::types::Types;
 use super::{freelists, roots, sites};
@@ -28,6 +29,8 @@ use crate::snapshot::Looked;
 
 /// How objects are looked at.
 pub struct Asked<'a> {
+    /// When it is not worth it any more: then there is the account alone.
+    pub until: Option<Instant>,
     /// Told bytes done and to do, from several threads.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
     /// Contents may be shown.
@@ -41,12 +44,23 @@ pub struct Asked<'a> {
 /// Why there is no explanation.
 enum Failure {
     Read(ReadError),
+    /// A file of our own.
     Keep(io::Error),
+    Other(&'static str),
 }
 
 impl From<ReadError> for Failure {
     fn from(e: ReadError) -> Self {
         Failure::Read(e)
+    }
+}
+
+impl From<stream::Stop> for Failure {
+    fn from(e: stream::Stop) -> Self {
+        match e {
+            stream::Stop::Read(e) => Failure::Read(e),
+            stream::Stop::Late => Failure::Other("it would have taken too long"),
+        }
     }
 }
 
@@ -66,16 +80,22 @@ pub fn explain(
 ) -> Result<(), ReadError> {
     let Some(heap) = looked.heap.take() else { return Ok(()) };
     let minor = runtime.version.minor;
-    let forms = objects::objects(minor).filter(|_| !runtime.free_threaded());
-    let (Some(forms), true) = (forms, looked.snapshot.partial.is_none()) else {
+    let python = looked.snapshot.process.python.as_ref();
+    let mimalloc = runtime.free_threaded() || python.is_some_and(|p| p.allocator == "mimalloc");
+    let Some(forms) = objects::objects(minor).filter(|_| !mimalloc) else {
         let why = "objects were not looked at: mimalloc's blocks are not walked";
         looked.snapshot.notes.push(why.into());
         return Ok(());
     };
+    if heap.chunks.is_empty() {
+        let what =
+            "malloc was not walked: large buffers have no owner, nor what only they refer to";
+        looked.snapshot.notes.push(what.into());
+    }
     let detail = std::mem::take(&mut looked.detail);
     let result = (|| {
         let Some(blocks) = Blocks::of(&detail, heap.chunks) else {
-            return Err(Failure::Keep(io::Error::other("more blocks than can be numbered")));
+            return Err(Failure::Other("more blocks than can be numbered"));
         };
         let types = Types::new(image, &blocks, forms, minor, heap.front);
         let table = Table {
@@ -88,7 +108,8 @@ pub fn explain(
             free_listed: freelists::free_listed(image, runtime),
         };
         let total = 2 * blocks.bytes();
-        let progress = Progress { done: AtomicU64::new(0), total, show: asked.progress };
+        let done = AtomicU64::new(0);
+        let progress = Progress { done, total, show: asked.progress, until: asked.until };
         let read = read(image, u64::from(detail.pool_size), &table, &progress)?;
         let interpreters = interpreters(image, runtime);
         let mut reached = Reached::new(&table, &read.edges);
@@ -96,7 +117,6 @@ pub fn explain(
         roots::locals(&mut reached, image, runtime, &interpreters);
         let ranges: Vec<_> = heap.ranges.iter().map(|r| (r.start, r.end)).collect();
         roots::memory(&mut reached, image, runtime, &interpreters, &ranges)?;
-
         roots::native(&mut reached);
         roots::garbage(&mut reached);
         let generations = generations(image, &table, &reached, &interpreters);
@@ -131,7 +151,15 @@ pub fn explain(
         Ok(()) => Ok(()),
         Err(Failure::Read(e)) => Err(e),
         Err(Failure::Keep(e)) => {
-            looked.snapshot.notes.push(format!("objects were not looked at: {e}"));
+            let why = format!(
+                "objects were not looked at: a temporary file cannot be kept ({e}); TMPDIR may name a \
+                 folder for it"
+            );
+            looked.snapshot.notes.push(why);
+            Ok(())
+        }
+        Err(Failure::Other(why)) => {
+            looked.snapshot.notes.push(format!("objects were not looked at: {why}"));
             Ok(())
         }
     }

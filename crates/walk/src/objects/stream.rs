@@ -4,6 +4,7 @@
 //! what cannot be read is left out. Reads nothing that is not live but what lies between.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use pydefrag_image::{Image, OS_PAGE, ReadError};
 
@@ -58,6 +59,21 @@ pub(crate) struct Progress<'a> {
     pub(crate) done: AtomicU64,
     pub(crate) total: u64,
     pub(crate) show: &'a (dyn Fn(u64, u64) + Sync),
+    /// When they stop, if they are not done.
+    pub(crate) until: Option<Instant>,
+}
+
+/// Why a stream stops early.
+pub(crate) enum Stop {
+    Read(ReadError),
+    /// It is late.
+    Late,
+}
+
+impl From<ReadError> for Stop {
+    fn from(e: ReadError) -> Self {
+        Stop::Read(e)
+    }
 }
 
 impl Progress<'_> {
@@ -83,13 +99,16 @@ pub(crate) fn stream<W: Worker>(
     pool_size: u64,
     progress: &Progress<'_>,
     worker: impl Fn() -> W + Sync,
-) -> Result<Vec<W>, ReadError> {
+) -> Result<Vec<W>, Stop> {
     let units = units(blocks, pool_size);
     let next = AtomicUsize::new(0);
-    let work = || -> Result<W, ReadError> {
+    let work = || -> Result<W, Stop> {
         let mut w = worker();
         let mut reader = Reader { image, buffer: Vec::new() };
         while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if progress.until.is_some_and(|u| Instant::now() > u) {
+                return Err(Stop::Late);
+            }
             progress.add(reader.unit(blocks, pool_size, unit, &mut w)?);
         }
         Ok(w)

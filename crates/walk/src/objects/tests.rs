@@ -1,3 +1,4 @@
 //! Real interpreters, compared with what they say themselves.
 
+mod explained;
 mod sites;

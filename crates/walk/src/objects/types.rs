@@ -4,7 +4,9 @@
 //! are. A type is read once; words that are no types are remembered only if they could be.
 //!
 //! Invariant: a candidate is looked at only in the data of a mapped file, or where a chunk of malloc
-//! begins that is large enough for a heap type; so arbitrary bytes cost no reading, and no memory.
+//! begins that is large enough for a heap type; so arbitrary bytes cost no reading, and no memory. Where
+//! another malloc stands in glibc's place, heap types may be anywhere outside pools; what is remembered
+//! of candidates is bounded.
 
 use std::sync::{Arc, RwLock};
 
@@ -94,6 +96,12 @@ const MOST_BASES: usize = 64;
 /// Names are cut to this.
 const LONGEST_NAME: usize = 200;
 
+/// Whether an address lies in one of some ranges, which are in order.
+fn within(ranges: &[(u64, u64)], address: u64) -> bool {
+    let i = ranges.partition_point(|r| r.1 <= address);
+    ranges.get(i).is_some_and(|r| r.0 <= address)
+}
+
 #[derive(Default)]
 struct Registry {
     ids: FxHashMap<u64, TypeId>,
@@ -110,6 +118,8 @@ pub(crate) struct Types<'a> {
     pub(crate) front: u64,
     /// Data of mapped files, where static types are.
     data: Vec<(u64, u64)>,
+    /// Where heap types may be if malloc was not walked: private memory without a name.
+    unwalked: Vec<(u64, u64)>,
     registry: RwLock<Registry>,
 }
 
@@ -131,7 +141,10 @@ impl<'a> Types<'a> {
             }
             file_end = if m.is_file() { m.end } else { 0 };
         }
-        Types { image, blocks, forms, minor, front, data, registry: RwLock::default() }
+        let anonymous =
+            image.mappings.iter().filter(|m| blocks.chunks.is_empty() && m.is_private_anonymous());
+        let unwalked = anonymous.map(|m| (m.start, m.end)).collect();
+        Types { image, blocks, forms, minor, front, data, unwalked, registry: RwLock::default() }
     }
 
     /// Whether a type could lie there.
@@ -139,8 +152,11 @@ impl<'a> Types<'a> {
         if !address.is_multiple_of(8) || address == 0 {
             return false;
         }
-        let i = self.data.partition_point(|d| d.1 <= address);
-        if self.data.get(i).is_some_and(|d| d.0 <= address) {
+        if within(&self.data, address) {
+            return true;
+        }
+        // A type is too large for a pool.
+        if within(&self.unwalked, address) && !self.blocks.in_pool(address) {
             return true;
         }
         let Some(found) = self.blocks.find(address) else { return false };
@@ -162,7 +178,11 @@ impl<'a> Types<'a> {
         if let Some(id) = registry.ids.get(&address) {
             return *id;
         }
+        // Words that are no types are remembered too, so as not to be read again: as many.
         let full = registry.types.len() + 1 >= MOST_TYPES;
+        if read.is_none() && registry.ids.len() >= 2 * MOST_TYPES {
+            return 0;
+        }
         let id = match read.filter(|_| !full) {
             Some(t) => {
                 registry.types.push(Arc::new(t));
