@@ -348,7 +348,7 @@ impl Interpreter {
 }
 
 /// Bytes of a `PyGC_Head`.
-pub const GC_HEAD: usize = 16;
+pub const GC_HEAD: usize = crate::objects::GC_HEAD as usize;
 /// Flags in `_gc_next` and `_gc_prev`, which are no part of the pointer.
 const GC_FLAGS: u64 = 3;
 /// In `_gc_prev`: a collection is under way, and the rest of the word is a count of references.

@@ -300,6 +300,10 @@ impl Objects {
         }
         let bytes = (length + 1) * kind;
         let legacy = self.compact == 72;
+        // Until 3.11 a string may not be ready, but then it is not compact.
+        if legacy && compact && rest >> 5 & 1 == 0 {
+            return None;
+        }
         let copy = |p: u64, bytes: u64| (p != 0 && bytes >> 48 == 0).then_some((p, bytes));
         if compact && ascii {
             let wide = legacy.then(|| u64_at(b, 40)).and_then(|p| copy(p, (length + 1) * 4));

@@ -185,23 +185,6 @@ pub fn file_name(minor: u8) -> FileName {
     if minor >= 15 { FileName::Utf8 } else { FileName::Object }
 }
 
-/// Bytes of a `str` that [`text`] wants.
-pub const TEXT_HEAD: usize = 40;
-
-/// Where the characters of a compact `str` stand, from its start; their width; and how many there are.
-pub fn text(minor: u8, head: &[u8]) -> Option<(u64, usize, u64)> {
-    let (length, state) = (u64_at(head, 16), u32_at(head, 32));
-    let (kind, compact, ascii) = (state >> 2 & 7, state >> 5 & 1, state >> 6 & 1);
-    let old = minor < 12;
-    let at = match (ascii, old) {
-        (1, true) => 48,
-        (1, false) => 40,
-        (_, true) => 72,
-        (_, false) => 56,
-    };
-    (compact == 1 && matches!(kind, 1 | 2 | 4)).then_some((at, kind as usize, length))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,12 +10,12 @@
 
 use pydefrag_image::{Image, ReadError};
 use pydefrag_layout::tracemalloc::{
-    self as layout, FileName, Form, STATE, TABLE, TABLES, TEXT_HEAD, TRACE, TRACEBACK, TRACING,
-    Table, Value,
+    self as layout, FileName, Form, STATE, TABLE, TABLES, TRACE, TRACEBACK, TRACING, Table, Value,
 };
 use pydefrag_layout::word::{u32_at, u64_at};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::text;
 use crate::allocators::served;
 use crate::runtime::{Runtime, data_of};
 
@@ -60,7 +60,7 @@ const MOST_TRACEBACKS: usize = 1 << 20;
 /// Domains beside the default one.
 const MOST_DOMAINS: usize = 64;
 /// Characters of a file's name, and of all names of places together.
-const LONGEST_NAME: u64 = 4096;
+const LONGEST_NAME: usize = 4096;
 const MOST_TEXT: usize = 64 << 20;
 
 /// A block's address without the bits that are zero in all of them, then its place.
@@ -313,40 +313,10 @@ impl<'a> Reader<'a> {
 
 /// A file's name.
 fn name_at(image: &Image, minor: u8, at: u64) -> Option<String> {
-    let (at, width, length) = match layout::file_name(minor) {
-        FileName::Object => {
-            let mut head = [0; TEXT_HEAD];
-            image.read(at, &mut head).ok()?;
-            let (offset, width, length) = layout::text(minor, &head)?;
-            (at.checked_add(offset)?, width, length)
-        }
-        FileName::Utf8 => return zero_ended(image, at),
-    };
-    if length > LONGEST_NAME {
-        return None;
+    match layout::file_name(minor) {
+        FileName::Object => text::text_of(image, minor, at, LONGEST_NAME),
+        FileName::Utf8 => text::c_string(image, at, LONGEST_NAME),
     }
-    let mut bytes = vec![0; length as usize * width];
-    image.read(at, &mut bytes).ok()?;
-    let code = |b: &[u8]| b.iter().rev().fold(0, |code, b| code << 8 | u32::from(*b));
-    let char = |b: &[u8]| char::from_u32(code(b)).unwrap_or(char::REPLACEMENT_CHARACTER);
-    Some(bytes.chunks_exact(width).map(char).collect())
-}
-
-fn zero_ended(image: &Image, at: u64) -> Option<String> {
-    const STEP: u64 = 256;
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < LONGEST_NAME {
-        let from = at.checked_add(bytes.len() as u64)?;
-        // Never beyond what may be the last mapped page.
-        let mut part = vec![0; (STEP - from % STEP) as usize];
-        image.read(from, &mut part).ok()?;
-        if let Some(end) = part.iter().position(|b| *b == 0) {
-            bytes.extend(&part[..end]);
-            return Some(String::from_utf8_lossy(&bytes).into_owned());
-        }
-        bytes.extend(part);
-    }
-    None
 }
 
 /// Reads `size` bytes at each of many addresses, which must be in order: neighbours with one call. What
@@ -426,10 +396,12 @@ mod tests {
 
     const BLOCK: u64 = 0x5555_0000_1230;
     /// A `trace_t` at 0x2000, its traceback at 0x3000 (line 7 of the file at 0x4000: "a.py").
-    const TRACES: [(u64, &[u64]); 3] = [
+    const TRACES: [(u64, &[u64]); 4] = [
         (0x2000, &[48, BASE + 0x3000]),
         (0x3000, &[1, 1 | 1 << 16 | (BASE + 0x4000) << 32, (BASE + 0x4000) >> 32 | 7 << 32]),
-        (0x4000, &[0, 0, 4, 0, 0x64, u64::from_le_bytes(*b"a.py\0\0\0\0")]),
+        (0x4000, &[0, BASE + 0x5000, 4, 0, 0x64, u64::from_le_bytes(*b"a.py\0\0\0\0")]),
+        // `tp_flags` of its type.
+        (0x5000 + 168, &[1 << 28]),
     ];
 
     /// What is read of a table whose first two buckets begin with this entry.

@@ -4,6 +4,7 @@
 //! how a terminal is kept safe from it, is others' concern: control characters are kept.
 
 use pydefrag_image::{Image, OS_PAGE};
+use pydefrag_layout::objects::{self, flag, type_object};
 use pydefrag_layout::word::{u32_at, u64_at};
 
 /// Characters that are kept of a `str`.
@@ -11,54 +12,43 @@ const MOST: usize = 200;
 /// What a string ends with that was cut.
 const CUT: char = '…';
 
-/// Offsets of `ob_type` in an object and of `tp_flags` in its type, in all versions with the GIL.
-const OB_TYPE: u64 = 8;
-const TP_FLAGS: u64 = 168;
-const UNICODE_SUBCLASS: u64 = 1 << 28;
-/// `PyASCIIObject`: `length`, `state`.
-const LENGTH: usize = 16;
-const STATE: usize = 32;
-const HEAD: usize = 36;
-
 /// The text of a `str` object, its first 200 characters; surrogates become U+FFFD. `None` where the
 /// object is no `str` that holds together.
 pub(crate) fn text(image: &Image, minor: u8, object: u64) -> Option<String> {
-    let mut head = [0; HEAD];
-    image.read(object, &mut head).ok()?;
-    let flags = image.word(u64_at(&head, OB_TYPE as usize).checked_add(TP_FLAGS)?).ok()?;
-    let length = u64_at(&head, LENGTH);
-    if flags & UNICODE_SUBCLASS == 0 || length > i64::MAX as u64 {
+    text_of(image, minor, object, MOST)
+}
+
+/// The same, with so many characters at most.
+pub(crate) fn text_of(image: &Image, minor: u8, object: u64, most: usize) -> Option<String> {
+    let forms = objects::objects(minor)?;
+    let mut head = vec![0; forms.compact + 8];
+    // A short string may end just before what cannot be read.
+    if image.read(object, &mut head).is_err() {
+        head.truncate(forms.ascii);
+        image.read(object, &mut head).ok()?;
+    }
+    let of = u64_at(&head, objects::OB_TYPE).checked_add(type_object::FLAGS as u64)?;
+    if image.word(of).ok()? & flag::STR == 0 {
         return None;
     }
-    // {interned: 2, kind: 3, compact: 1, ascii: 1}, and up to 3.11 {ready: 1}.
-    let state = u32_at(&head, STATE);
-    let bit = |n: u32| state >> n & 1 == 1;
-    let (width, compact, ascii) = ((state >> 2 & 7) as usize, bit(5), bit(6));
-    let old = minor <= 11;
-    if !matches!(width, 1 | 2 | 4) || ascii && width != 1 || old && !bit(7) {
-        return None;
-    }
-    // Up to 3.11, `wstr` and its length made the heads longer.
-    let data = match (compact, ascii, old) {
-        (true, true, true) => object + 48,
-        (true, true, false) => object + 40,
-        (true, false, true) => object + 72,
-        (true, false, false) => object + 56,
-        // Subclasses of str, and up to 3.11 what the old interface made.
-        (false, _, true) => image.word(object.checked_add(72)?).ok()?,
-        (false, _, false) => image.word(object.checked_add(56)?).ok()?,
+    let s = forms.str(&head)?;
+    let data = match (s.text, s.data) {
+        (Some(offset), _) => object.checked_add(offset as u64)?,
+        (None, Some((data, _))) => data,
+        (None, None) => return None,
     };
-    let count = length.min(MOST as u64) as usize;
+    let width = s.kind as usize;
+    let count = s.length.min(most as u64) as usize;
     let mut bytes = vec![0; count * width];
     image.read(data, &mut bytes).ok()?;
     let character = |c: &[u8]| match *c {
-        [c] => Some(c as char).filter(|c| !ascii || c.is_ascii()),
+        [c] => Some(c as char),
         [a, b] => char::from_u32(u16::from_le_bytes([a, b]).into()),
         _ => char::from_u32(u32_at(c, 0)),
     };
     let mut text: String =
         bytes.chunks_exact(width).map(|c| character(c).unwrap_or('\u{fffd}')).collect();
-    if length > MOST as u64 {
+    if s.length > most as u64 {
         text.push(CUT);
     }
     Some(text)
@@ -98,7 +88,7 @@ mod tests {
 
     fn plan() -> Plan {
         let mut plan = Plan::default();
-        plan.word(TYPE + TP_FLAGS, UNICODE_SUBCLASS);
+        plan.word(TYPE + type_object::FLAGS as u64, flag::STR);
         plan
     }
 
