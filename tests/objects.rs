@@ -6,6 +6,8 @@
 //! | `coverage` | how much of the heap is explained, on the examples and on programs from PyPI |
 //! | `culprits` | owners that were planted, and the lines that allocated |
 //! | `garbage` | planted cycles with `gc.collect()`, frozen objects with the collector's count |
+//! | `savings` | what a change would save with what a run with it takes less |
+//! | `absent` | what is said where objects cannot be looked at |
 //! | `hostile` | heaps that are hard to read: it ends, stays small, and shows no contents |
 
 mod absent;
@@ -14,6 +16,7 @@ mod culprits;
 mod garbage;
 mod hostile;
 mod oracle;
+mod savings;
 
 use pydefrag_harness::{Interpreter, Interpreters, Target};
 use serde_json::Value;

@@ -89,8 +89,6 @@ pub struct Objects {
     pub types: Vec<TypeTotal>,
     /// Types that are not listed: how many, and their bytes.
     pub other_types: Amount,
-    /// Blocks that changed while they were read, and so are unknown.
-    pub torn: u64,
 }
 
 /// Bytes of pymalloc's live blocks, by what is known of them.

@@ -72,8 +72,5 @@ pub(crate) fn coverage(objects: &Objects, style: Style) -> Vec<Line> {
         let kept = size(objects.free_listed.bytes);
         said += &format!(", {kept} of it kept by CPython for reuse");
     }
-    if objects.torn > 0 {
-        said += &format!("; blocks that changed while read: {}", grouped(objects.torn));
-    }
     section("Known", Tone::Strong, &[(Tone::Quiet, said)], 2, style)
 }

@@ -133,7 +133,6 @@ pub(crate) fn rich() -> Explanation {
             tracked: 310_000,
             types,
             other_types: Amount { count: 812, bytes: 4 * MIB },
-            torn: 3,
         },
         pins,
         slack: Slack {
@@ -285,7 +284,6 @@ pub(crate) fn hostile() -> Explanation {
     e.garbage.objects = u64::MAX;
     (e.garbage.bytes, e.garbage.pinned) = (u64::MAX, u64::MAX);
     e.garbage.generations.iter_mut().for_each(|g| g.name = EVIL.concat());
-    e.objects.torn = u64::MAX;
     e.objects.pymalloc.unknown = u64::MAX >> 1;
     e
 }

@@ -23,7 +23,7 @@ use super::kind::{Kind, Role};
 use super::reach::TableForm;
 use super::slack::{Counts, Sort as SlackSort, record};
 use super::stream::{Piece, Worker};
-use super::types::{Sort, Type};
+use super::types::Sort;
 
 /// Where the edges are kept.
 pub(crate) struct Graph {
@@ -73,6 +73,8 @@ impl Graph {
     }
 }
 
+/// Where a float's value ends, and an int's first digit or a bytes object's hash begins.
+const NUMBER: usize = 24;
 /// Where the pointers of a string begin, behind its state.
 const FIELDS: usize = 40;
 /// Different texts that are compared, about.
@@ -285,9 +287,10 @@ impl<'a> Referrer<'a> {
                 self.scan(piece, kind, at + weakref::CALLBACK, at + weakref::CALLBACK + 8, !0);
                 self.scan(piece, kind, at + weakref::END, end, !0);
             }
-            Sort::Bytes | Sort::Int | Sort::Number => {
-                // Of a subclass: its attributes.
-                self.scan(piece, kind, end.saturating_sub(64).max(at + 16), end, !0);
+            Sort::Number => self.scan(piece, kind, at + NUMBER, end, !0),
+            // Of a subclass: its dict and its weak references lie at its end.
+            Sort::Bytes | Sort::Int => {
+                self.scan(piece, kind, end.saturating_sub(32).max(at + NUMBER), end, !0);
             }
             _ if of.head.weaklistoffset > 0 => {
                 let weak = at + of.head.weaklistoffset as usize;
@@ -297,12 +300,12 @@ impl<'a> Referrer<'a> {
             _ => self.scan(piece, kind, at + 16, end, mask),
         }
         if of.sort == Sort::Tuple && !of.is_heap() {
-            self.leaf_tuple(piece, at, &of);
+            self.leaf_tuple(piece, at);
         }
     }
 
     /// A tuple with one reference to it, of leaves only, can be moved.
-    fn leaf_tuple(&mut self, piece: &Piece<'_>, at: usize, _of: &Type) {
+    fn leaf_tuple(&mut self, piece: &Piece<'_>, at: usize) {
         let t = self.table;
         let once = t.types.forms.refcount(u64_at(piece.bytes, at)) == Some(Refcount::One);
         let leaf = |e: &u64| t.kinds.get(*e as u32).leaf();

@@ -17,9 +17,14 @@ const LEAST: u64 = 64 << 10;
 const HEAD: u64 = 32;
 
 /// Savings that shapes show: instances without a dict, lists as columns or tuples.
-pub(crate) fn savings(chains: &Chains<'_>, by_shape: &[Pin], totals: &[TypeTotal]) -> Vec<Saving> {
+pub(crate) fn savings(
+    chains: &Chains<'_>,
+    by_shape: &[Pin],
+    totals: &[TypeTotal],
+    as_tuples: &FxHashMap<ShapeId, u64>,
+) -> Vec<Saving> {
     let mut found = slots(chains, by_shape, totals);
-    found.extend(lists(chains, by_shape));
+    found.extend(lists(chains, by_shape, as_tuples));
     found.retain(|s| s.saved >= LEAST);
     found
 }
@@ -86,14 +91,18 @@ fn instance_of(chains: &Chains<'_>, id: ShapeId) -> Option<u32> {
 }
 
 /// Lists of numbers as columns; lists as tuples.
-fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
+fn lists(
+    chains: &Chains<'_>,
+    by_shape: &[Pin],
+    as_tuples: &FxHashMap<ShapeId, u64>,
+) -> Vec<Saving> {
     let shapes = &chains.reached.shapes;
     let of = |group: u32| chains.reached.type_of_group(group);
     let is_items = |id: ShapeId| role(shapes.get(id).group) == Role::Items;
     // Items that are numbers and nothing else, by the shape of the buffer.
     let mut children: FxHashMap<ShapeId, Vec<ShapeId>> = FxHashMap::default();
-    // Bytes of item buffers by the shape of their list.
-    let mut buffers: FxHashMap<ShapeId, u64> = FxHashMap::default();
+    // Bytes of item buffers by the shape of their list, and of the tuples that these lists could be.
+    let mut buffers: FxHashMap<ShapeId, (u64, u64)> = FxHashMap::default();
     for i in 1..shapes.len() as ShapeId {
         let parent = shapes.get(i).parent;
         if parent != 0 && is_items(parent) {
@@ -101,7 +110,9 @@ fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
         }
         if is_items(i) {
             let bytes = by_shape.get(i as usize).map_or(0, |p| p.bytes);
-            *buffers.entry(parent).or_default() += bytes;
+            let of = buffers.entry(parent).or_default();
+            of.0 += bytes;
+            of.1 += as_tuples.get(&i).copied().unwrap_or(0);
         }
     }
     let mut found = Vec::new();
@@ -116,7 +127,8 @@ fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
             .iter()
             .filter_map(|i| by_shape.get(*i as usize))
             .fold((0, 0), |(count, bytes), p| (count + p.count, bytes + p.bytes));
-        if numbers && count > 0 {
+        // Names are read for what is worth a line only.
+        if numbers && count > 0 && bytes >= LEAST {
             found.push(Saving {
                 change: StructureChange::Array,
                 of: chains.chain(list),
@@ -134,9 +146,12 @@ fn lists(chains: &Chains<'_>, by_shape: &[Pin]) -> Vec<Saving> {
         if !list || role(shape.group) != Role::Object {
             continue;
         }
-        let items = buffers.get(&id).copied().unwrap_or(0);
-        // A tuple has one head, and its items in it.
-        let saved = pin.bytes.saturating_sub(pin.count * (HEAD + 8));
+        let (items, tuples) = buffers.get(&id).copied().unwrap_or_default();
+        // Those without items would all be the one empty tuple.
+        let saved = (pin.bytes + items).saturating_sub(tuples);
+        if saved < LEAST {
+            continue;
+        }
         found.push(Saving {
             change: StructureChange::Tuple,
             of: chains.chain(id),

@@ -9,7 +9,7 @@ use pydefrag_heap::{
     Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
 };
 use pydefrag_image::{Image, Records};
-use pydefrag_layout::objects::deque;
+use pydefrag_layout::objects::{GC_HEAD, deque};
 use rustc_hash::FxHashMap;
 
 use super::chain::Chains;
@@ -170,7 +170,7 @@ impl Tables<'_> {
         }
         sums.slack = self.slack(counts, slack, &heads);
         sums.duplicates = self.duplicates(texts, one_in, &heads, show);
-        sums.savings = savings::savings(self.chains, by_shape, &types);
+        sums.savings = savings::savings(self.chains, by_shape, &types, &self.as_tuples());
         for d in &sums.duplicates.worst {
             sums.savings.push(savings::intern(d));
         }
@@ -305,6 +305,22 @@ impl Tables<'_> {
         rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.head.cmp(&b.head)));
         rows.truncate(MOST_PINS);
         rows
+    }
+
+    /// Bytes that the lists whose items are of a shape would take as tuples.
+    fn as_tuples(&self) -> FxHashMap<ShapeId, u64> {
+        let mut sums = FxHashMap::default();
+        let head = GC_HEAD + self.table.types.forms.tuple_items as u64;
+        self.each(|ordinal, _, _, _| {
+            if self.table.kinds.get(ordinal).role() == Role::Items {
+                let items = u64::from(self.table.next[ordinal as usize].load(Relaxed));
+                let asked = head + 8 * items;
+                // A block of pymalloc, else a chunk with its header.
+                let block = if asked <= 512 { asked } else { asked + 8 }.next_multiple_of(16);
+                *sums.entry(self.reached.of[ordinal as usize]).or_default() += block;
+            }
+        });
+        sums
     }
 
     /// The site of each block: its index plus one.
