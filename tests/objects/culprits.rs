@@ -136,3 +136,24 @@ fn the_line_that_allocated() {
         assert_eq!(s["pins"]["by_site"], Value::Null, "{}", interpreter.name);
     }
 }
+
+/// `gone` is what the account then has as free pools and holes, or the system back.
+#[test]
+fn what_is_gone_comes_back() {
+    let free = |s: &Value| {
+        let pymalloc = list(s, "/owners").iter().filter(|o| o["kind"] == "pymalloc");
+        let of = |o: &Value| number(o, "/free_spans") + number(o, "/holes");
+        pymalloc.clone().map(of).sum::<u64>() as i64
+            - pymalloc.map(|o| number(o, "/resident")).sum::<u64>() as i64
+    };
+    for interpreter in on(&VERSIONS) {
+        let mut target = Target::spawn(interpreter, "culprits.py", &["dict"], &[]);
+        let before = look(&target, &[]);
+        let gone = number(&list(&before, "/pins/by_owner")[0], "/gone");
+        target.ask("eval SESSIONS.clear()");
+        let back = (free(&look(&target, &[])) - free(&before)) as u64;
+        let what = format!("{}: {gone} told, {back} came back", interpreter.name);
+        eprintln!("{what}");
+        assert!(back.abs_diff(gone) <= gone / 50, "{what}");
+    }
+}
