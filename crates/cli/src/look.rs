@@ -27,7 +27,7 @@ pub(crate) fn look(pid: i32, objects: &Objects, report: Report<'_>) -> anyhow::R
 
 /// The same, with a bar on stderr.
 pub(crate) fn look_with_bar(pid: i32, objects: &Objects) -> anyhow::Result<Looked> {
-    let progress = Progress::bytes("looking at objects");
+    let progress = Progress::shares("looking at objects");
     look(pid, objects, &|done, total| progress.set(done, total))
 }
 

@@ -12,12 +12,12 @@ const WORTH_A_BAR: Duration = Duration::from_secs(1);
 /// Who hears how far work is: bytes done, of how many. It may come from several threads.
 pub(crate) type Report<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Work that is done step by step, or byte by byte. The bar goes when this does.
+/// Work that is done step by step, or in shares. The bar goes when this does.
 pub(crate) struct Progress {
     bar: ProgressBar,
     start: Instant,
     terminal: bool,
-    /// Most bytes that were reported: threads may report out of order.
+    /// The most that was reported: threads may report out of order.
     done: AtomicU64,
 }
 
@@ -27,9 +27,9 @@ impl Progress {
         Progress::with(steps, &format!("{what} {{wide_bar}} {{pos}}/{{len}}"))
     }
 
-    /// A bar of bytes that is not shown yet: `looking at objects ███ 412 / 1,024 MiB`.
-    pub(crate) fn bytes(what: &str) -> Self {
-        Progress::with(0, &format!("{what} {{wide_bar}} {{msg}}"))
+    /// A bar of work in shares that is not shown yet: `looking at objects ███ 40%`.
+    pub(crate) fn shares(what: &str) -> Self {
+        Progress::with(0, &format!("{what} {{wide_bar}} {{percent}}%"))
     }
 
     fn with(length: u64, template: &str) -> Self {
@@ -56,13 +56,12 @@ impl Progress {
         self.bar.inc(1);
     }
 
-    /// So many bytes of so many are done.
+    /// So much of so much is done.
     pub(crate) fn set(&self, done: u64, total: u64) {
         let done = self.done.fetch_max(done, Ordering::Relaxed).max(done);
         if self.shows() {
             self.bar.set_length(total.max(done));
             self.bar.set_position(done);
-            self.bar.set_message(of_total(done, total.max(done)));
         }
     }
 
@@ -78,33 +77,13 @@ impl Drop for Progress {
     }
 }
 
-/// `412 / 1,024 MiB`.
-fn of_total(done: u64, total: u64) -> String {
-    let mib = |bytes: u64| {
-        let digits = (bytes >> 20).to_string();
-        let apart = |(i, digit): (usize, char)| {
-            let comma = (i > 0 && (digits.len() - i).is_multiple_of(3)).then_some(',');
-            comma.into_iter().chain([digit])
-        };
-        digits.chars().enumerate().flat_map(apart).collect::<String>()
-    };
-    format!("{} / {} MiB", mib(done), mib(total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_told_in_mib() {
-        assert_eq!(of_total(412 << 20, 1 << 30), "412 / 1,024 MiB");
-        assert_eq!(of_total(0, 4096), "0 / 0 MiB");
-        assert_eq!(of_total(u64::MAX, u64::MAX), "17,592,186,044,415 / 17,592,186,044,415 MiB");
-    }
-
-    #[test]
     fn threads_report_in_any_order_and_after_the_end() {
-        let mut progress = Progress::bytes("looking at objects");
+        let mut progress = Progress::shares("looking at objects");
         progress.start = Instant::now().checked_sub(WORTH_A_BAR * 2).expect("two seconds ago");
         let report: Report<'_> = &|done, total| progress.set(done, total);
         std::thread::scope(|s| {

@@ -443,7 +443,7 @@ impl Following {
         // What comes after reading takes about as long again.
         let within = Some(left(until) / 3);
         let objects = Objects { within, ..self.objects.clone() };
-        let progress = Arc::new(Progress::bytes("looking at objects"));
+        let progress = Arc::new(Progress::shares("looking at objects"));
         let bar = Arc::clone(&progress);
         std::thread::spawn(move || {
             let report = |done, total| bar.set(done, total);

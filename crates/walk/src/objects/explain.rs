@@ -31,7 +31,7 @@ use crate::snapshot::Looked;
 pub struct Asked<'a> {
     /// When it is not worth it any more: then there is the account alone.
     pub until: Option<Instant>,
-    /// Told bytes done and to do, from several threads.
+    /// Told how much is done and of how much, from several threads.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
     /// Contents may be shown.
     pub show_values: bool,
@@ -107,18 +107,20 @@ pub fn explain(
             slack: Log::create()?,
             free_listed: freelists::free_listed(image, runtime),
         };
-        let total = 2 * blocks.bytes();
+        // Two passes, marking, and tables: each about as long as the others.
+        let total = 6 * blocks.bytes();
         let done = AtomicU64::new(0);
         let progress = Progress { done, total, show: asked.progress, until: asked.until };
         let read = read(image, u64::from(detail.pool_size), &table, &progress)?;
         let interpreters = interpreters(image, runtime);
-        let mut reached = Reached::new(&table, &read.edges);
+        let mut reached = Reached::new(&table, &read.edges, &progress);
         roots::modules(&mut reached, image, &types, minor);
         roots::locals(&mut reached, image, runtime, &interpreters);
         let ranges: Vec<_> = heap.ranges.iter().map(|r| (r.start, r.end)).collect();
         roots::memory(&mut reached, image, runtime, &interpreters, &ranges)?;
         roots::native(&mut reached);
         roots::garbage(&mut reached);
+        progress.reach(total / 3 * 2);
         let generations = generations(image, &table, &reached, &interpreters);
         let sites = sites::sites(image, runtime);
         let chains = Chains { image, types: &types, reached: &reached, minor };
@@ -130,6 +132,7 @@ pub fn explain(
             chains: &chains,
             sites: sites.as_ref(),
             frozen: &generations.frozen,
+            progress: &progress,
         };
         let sums =
             tables.sums(&read.counts, &read.slack, &read.texts, read.one_in, asked.show_values);

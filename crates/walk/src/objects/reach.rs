@@ -13,6 +13,7 @@ use super::classify::Table;
 use super::edges::{Edge, Edges};
 use super::kind::{Kind, Role};
 use super::shape::{Shape, ShapeId, Shapes, Step};
+use super::stream::Progress;
 use super::types::{Sort, Type};
 
 use std::sync::Arc;
@@ -35,10 +36,20 @@ pub(crate) struct Reached<'a> {
     /// By number of a block: its shape, 0 where nothing reaches it.
     pub(crate) of: Vec<ShapeId>,
     level: Vec<Ordinal>,
+    progress: &'a Progress<'a>,
+    /// Blocks that were walked from.
+    walked: u64,
 }
 
+/// Blocks between two reports of progress.
+const REPORT: u64 = 1 << 16;
+
 impl<'a> Reached<'a> {
-    pub(crate) fn new(table: &'a Table<'a>, edges: &'a Edges) -> Reached<'a> {
+    pub(crate) fn new(
+        table: &'a Table<'a>,
+        edges: &'a Edges,
+        progress: &'a Progress<'a>,
+    ) -> Reached<'a> {
         Reached {
             table,
             edges,
@@ -47,6 +58,8 @@ impl<'a> Reached<'a> {
             shapes: Shapes::new(),
             of: vec![0; table.kinds.len()],
             level: Vec::new(),
+            progress,
+            walked: 0,
         }
     }
 
@@ -192,6 +205,12 @@ impl<'a> Reached<'a> {
         let mut next = Vec::new();
         while !level.is_empty() {
             for from in level.drain(..) {
+                self.walked += 1;
+                if self.walked.is_multiple_of(REPORT) {
+                    // Marking is a third of the work, about.
+                    let blocks = self.of.len() as u64;
+                    self.progress.add(self.progress.total / 3 * REPORT / blocks.max(REPORT));
+                }
                 let kind = self.table.kinds.get(from);
                 let shape = self.of[from as usize];
                 let edges = self.edges;

@@ -63,6 +63,14 @@ pub(crate) struct Progress<'a> {
     pub(crate) until: Option<Instant>,
 }
 
+impl Progress<'_> {
+    /// So much is done, whatever was counted before.
+    pub(crate) fn reach(&self, done: u64) {
+        let before = self.done.fetch_max(done, Ordering::Relaxed);
+        (self.show)(before.max(done).min(self.total), self.total);
+    }
+}
+
 /// Why a stream stops early.
 pub(crate) enum Stop {
     Read(ReadError),

@@ -22,6 +22,7 @@ use super::savings;
 use super::shape::ShapeId;
 use super::sites::Sites;
 use super::slack::{Counts, SORTS, Sort, of_record};
+use super::stream::Progress;
 use super::types::Sort as TypeSort;
 
 /// Rows that are kept.
@@ -40,6 +41,7 @@ pub(crate) struct Tables<'a> {
     pub(crate) chains: &'a Chains<'a>,
     pub(crate) sites: Option<&'a Sites>,
     pub(crate) frozen: &'a FxHashMap<u32, ()>,
+    pub(crate) progress: &'a Progress<'a>,
 }
 
 /// The tables.
@@ -142,7 +144,9 @@ impl Tables<'_> {
         show: bool,
     ) -> Sums {
         let mut sums = Sums::default();
+        let step = |n: u64| self.progress.reach(self.progress.total / 30 * (20 + n));
         let types = self.types(&mut sums);
+        step(2);
         let heads: Vec<u32> =
             (0..self.reached.shapes.len() as u32).map(|s| self.reached.head_of(s)).collect();
         let by_site = self.sites.map(|s| self.by_site(s, &mut sums.pins));
@@ -150,6 +154,7 @@ impl Tables<'_> {
         let by = Groups { table, reached, heads: &heads, sites: by_site.as_deref() };
         let pinned = pins(self.image, self.detail, table.blocks, &by);
         let [by_type, by_head, by_place, by_shape] = &pinned.groups[..] else { return sums };
+        step(6);
         sums.compact = pinned.compact;
         sums.pins.pinned = pinned.pinned;
         sums.pins.by_type = self.type_pins(by_type);
@@ -169,6 +174,7 @@ impl Tables<'_> {
             }
         }
         sums.slack = self.slack(counts, slack, &heads);
+        step(7);
         sums.duplicates = self.duplicates(texts, one_in, &heads, show);
         sums.savings = savings::savings(self.chains, by_shape, &types, &self.as_tuples());
         for d in &sums.duplicates.worst {
