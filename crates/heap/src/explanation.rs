@@ -363,7 +363,7 @@ pub struct OwnerDuplicates {
     pub copies: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Different contents.
+    /// Different contents among them that stand more than once.
     pub different: u64,
     /// The most frequent content, with `--show-values` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

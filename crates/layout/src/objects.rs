@@ -46,6 +46,7 @@ pub mod flag {
     pub const HEAP_TYPE: u64 = 1 << 9;
     pub const READY: u64 = 1 << 12;
     pub const HAVE_GC: u64 = 1 << 14;
+    pub const VERSION_TAG: u64 = 1 << 18;
     pub const LONG: u64 = 1 << 24;
     pub const LIST: u64 = 1 << 25;
     pub const TUPLE: u64 = 1 << 26;
@@ -473,8 +474,8 @@ pub fn type_head(b: &[u8]) -> Option<TypeHead> {
     };
     let sane = (16..1 << 20).contains(&head.basicsize)
         && head.itemsize < 1 << 16
-        // Some static types are never made ready.
-        && (head.flags & flag::READY != 0 || head.flags & flag::HEAP_TYPE == 0)
+        // Some static types are never made ready, and have the flags that all begin with.
+        && (head.flags & flag::READY != 0 || head.flags == flag::VERSION_TAG)
         && head.metatype.is_multiple_of(8)
         && head.metatype != 0
         && head.name != 0;

@@ -175,6 +175,16 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Says whose a buffer is, unless another has.
+    fn claim_if_free(&self, address: u64, kind: Kind) -> Option<u32> {
+        let found = self.blocks.find(address)?;
+        if address - found.start != self.front() {
+            return None;
+        }
+        self.kinds.classify(found.ordinal, kind);
+        Some(found.ordinal)
+    }
+
     /// Says whose a buffer is. Its address must be where a block begins, `within` bytes aside.
     fn claim(&self, address: u64, within: u64, kind: Kind, asked: u64) -> Option<u32> {
         let front = self.front();
@@ -256,7 +266,8 @@ impl<'a> Classifier<'a> {
                 let kind = Kind::new(Role::Keys, id);
                 match values {
                     0 => t.claim(keys, 0, kind.with(false, true, false), 0),
-                    _ => t.claim(keys, 0, kind.sharing(), 0),
+                    // Shared: the class that they belong to knows better, if it is an object of the heap.
+                    _ => t.claim_if_free(keys, kind.sharing()),
                 };
                 self.values(values, id);
             }

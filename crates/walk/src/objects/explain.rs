@@ -119,7 +119,12 @@ pub fn explain(
         let ranges: Vec<_> = heap.ranges.iter().map(|r| (r.start, r.end)).collect();
         roots::memory(&mut reached, image, runtime, &interpreters, &ranges)?;
         roots::native(&mut reached);
-        roots::garbage(&mut reached);
+        let swapped = image.mappings.iter().any(|m| m.swap > 0);
+        roots::garbage(&mut reached, !swapped);
+        if swapped {
+            let what = "part of the memory is swapped out and was not read: garbage cannot be told";
+            looked.snapshot.notes.push(what.into());
+        }
         progress.reach(total / 3 * 2);
         let generations = generations(image, &table, &reached, &interpreters);
         let sites = sites::sites(image, runtime);
@@ -188,6 +193,7 @@ fn read(
     for w in stream(image, table.blocks, pool_size, progress, || Classifier::new(table))? {
         counts.join(&w.finish()?);
     }
+    table.kinds.renumber(&table.types.renumber());
     let graph = Graph::new(table.blocks.count())?;
     let one_in = graph.one_in;
     let mut adopted = Vec::new();

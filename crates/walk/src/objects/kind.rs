@@ -171,6 +171,15 @@ impl Kinds {
         self.0[ordinal as usize].store(kind.0, Ordering::Relaxed);
     }
 
+    /// Gives all types new numbers, by the old ones.
+    pub(crate) fn renumber(&self, new: &[TypeId]) {
+        for word in &self.0 {
+            let kind = Kind(word.load(Ordering::Relaxed));
+            let id = new.get(kind.id() as usize).copied().unwrap_or(0);
+            word.store(kind.0 & !TYPE | id, Ordering::Relaxed);
+        }
+    }
+
     /// Says of a tuple that it can be moved after all.
     pub(crate) fn set_movable(&self, ordinal: Ordinal) {
         self.0[ordinal as usize].fetch_or(MOVABLE, Ordering::Relaxed);

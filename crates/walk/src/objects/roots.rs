@@ -25,6 +25,8 @@ struct Module {
     dict: Ordinal,
 }
 
+/// What is held by nothing that was found.
+pub(crate) const UNSEEN: &str = "nothing that can be seen";
 /// More modules are roots without a name.
 const MOST_MODULES: usize = 1 << 16;
 /// Bytes read at once.
@@ -149,7 +151,7 @@ pub(crate) fn native(reached: &mut Reached<'_>) {
     }
     reached.walk();
     // Held by what cannot be seen, a register perhaps.
-    let root = reached.root(RootKind::Unknown, "nothing that can be seen".into());
+    let root = reached.root(RootKind::Unknown, UNSEEN.into());
     for ordinal in reached.held_unseen() {
         reached.seed_unknown(root, ordinal);
     }
@@ -222,9 +224,12 @@ fn window(
     Ok(())
 }
 
-/// Seeds what the collector tracks and nothing reaches.
-pub(crate) fn garbage(reached: &mut Reached<'_>) {
-    let root = reached.root(RootKind::Garbage, "garbage".into());
+/// Seeds what the collector tracks and nothing reaches. `all_read`: no reference can have been missed.
+pub(crate) fn garbage(reached: &mut Reached<'_>, all_read: bool) {
+    let root = match all_read {
+        true => reached.root(RootKind::Garbage, "garbage".into()),
+        false => reached.root(RootKind::Unknown, UNSEEN.into()),
+    };
     for ordinal in reached.unreached_tracked() {
         reached.seed_unknown(root, ordinal);
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns which rows are kept and how they are named. Reads the target only for names.
 
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pydefrag_heap::{
@@ -10,7 +11,7 @@ use pydefrag_heap::{
 };
 use pydefrag_image::{Image, Records};
 use pydefrag_layout::objects::{GC_HEAD, deque};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::chain::Chains;
 use super::classify::Table;
@@ -18,6 +19,7 @@ use super::explain::visible;
 use super::kind::Role;
 use super::pins::{Grouping, pins};
 use super::reach::Reached;
+use super::roots::UNSEEN;
 use super::savings;
 use super::shape::ShapeId;
 use super::sites::Sites;
@@ -300,7 +302,7 @@ impl Tables<'_> {
             let shape = chief.get(&head).copied().unwrap_or(head);
             let root = self.reached.shapes.get(shape).root;
             let (owner, head) = match shape {
-                0 => ("nothing that can be seen".to_owned(), "nothing that can be seen".to_owned()),
+                0 => (UNSEEN.to_owned(), UNSEEN.to_owned()),
                 _ => (self.chains.chain(shape), self.chains.head(shape)),
             };
             match rows.iter_mut().find(|r| r.head == head) {
@@ -346,7 +348,10 @@ impl Tables<'_> {
             let (ordinal, sort, bytes) = of_record(*record);
             let shape = self.reached.of[ordinal as usize];
             let of = worst[sort].entry(heads[shape as usize]);
-            of.or_insert((shape, Amount::default())).1.add(bytes);
+            let of = of.or_insert((shape, Amount::default()));
+            // Records stand in any order.
+            of.0 = of.0.min(shape);
+            of.1.add(bytes);
         }
         let of = |sort: Sort| {
             let mut slack = counts.of(sort);
@@ -382,30 +387,35 @@ impl Tables<'_> {
     }
 
     fn owner(&self, shape: ShapeId) -> String {
-        if shape == 0 { "nothing that can be seen".into() } else { self.chains.chain(shape) }
+        if shape == 0 { UNSEEN.into() } else { self.chains.chain(shape) }
     }
 
     /// Copies of equal texts, by what was kept of them: pairs of a number and a hash.
     fn duplicates(&self, texts: &Records, one_in: u64, heads: &[u32], show: bool) -> Duplicates {
-        let mut copies: FxHashMap<u64, u32> = FxHashMap::default();
+        // How often each content is there, and the first block that has it: pairs stand in any order.
+        let mut copies: FxHashMap<u64, (u32, u32)> = FxHashMap::default();
         for pair in texts.chunks_exact(2) {
-            *copies.entry(pair[1]).or_default() += 1;
+            let of = copies.entry(pair[1]).or_insert((0, u32::MAX));
+            *of = (of.0 + 1, of.1.min(pair[0] as u32));
         }
-        let mut first: rustc_hash::FxHashSet<u64> = rustc_hash::FxHashSet::default();
         let mut total = Amount::default();
         let mut owners: FxHashMap<u32, Copies> = FxHashMap::default();
-        for pair in texts.chunks_exact(2).filter(|p| copies[&p[1]] > 1) {
-            let new = first.insert(pair[1]);
-            let shape = self.reached.of[pair[0] as usize];
-            let of = owners
-                .entry(heads[shape as usize])
-                .or_insert(Copies { shape, ..Default::default() });
-            of.different += u64::from(new);
-            if copies[&pair[1]] > of.most {
-                (of.most, of.example) = (copies[&pair[1]], pair[0] as u32);
+        for pair in texts.chunks_exact(2) {
+            let (count, first) = copies[&pair[1]];
+            if count < 2 {
+                continue;
             }
-            if !new {
-                let size = self.table.blocks.block(pair[0] as u32).map_or(0, |b| b.1);
+            let ordinal = pair[0] as u32;
+            let shape = self.reached.of[ordinal as usize];
+            let head = heads[shape as usize];
+            let of = owners.entry(head).or_insert(Copies { head, shape, ..Default::default() });
+            of.shape = of.shape.min(shape);
+            // Of equally frequent ones the first.
+            if (count, Reverse(ordinal)) > (of.most, Reverse(of.example)) {
+                (of.most, of.example) = (count, ordinal);
+            }
+            if ordinal != first {
+                let size = self.table.blocks.block(ordinal).map_or(0, |b| b.1);
                 total.add(size);
                 of.copies.add(size);
             }
@@ -413,6 +423,16 @@ impl Tables<'_> {
         let mut worst: Vec<_> = owners.into_values().filter(|o| o.copies.count > 0).collect();
         worst.sort_by(|a, b| b.copies.bytes.cmp(&a.copies.bytes).then(a.shape.cmp(&b.shape)));
         worst.truncate(MOST_WORST);
+        let mut contents: Vec<FxHashSet<u64>> = vec![FxHashSet::default(); worst.len()];
+        for pair in texts.chunks_exact(2).filter(|p| copies[&p[1]].0 > 1) {
+            let head = heads[self.reached.of[pair[0] as usize] as usize];
+            if let Some(i) = worst.iter().position(|o| o.head == head) {
+                contents[i].insert(pair[1]);
+            }
+        }
+        for (of, contents) in worst.iter_mut().zip(contents) {
+            of.different = contents.len() as u64;
+        }
         let row = |of: &Copies| OwnerDuplicates {
             owner: self.owner(of.shape),
             copies: of.copies.count * one_in,
@@ -432,6 +452,7 @@ impl Tables<'_> {
 /// Copies under one head.
 #[derive(Default)]
 struct Copies {
+    head: ShapeId,
     shape: ShapeId,
     copies: Amount,
     different: u64,

@@ -194,6 +194,21 @@ impl<'a> Types<'a> {
         id
     }
 
+    /// Numbers the types by address, so that every look numbers them alike: workers met them in any order.
+    /// The new number of each, by the old one.
+    pub(crate) fn renumber(&self) -> Vec<TypeId> {
+        let mut registry = self.registry.write().expect("a registry");
+        let mut order: Vec<usize> = (0..registry.types.len()).collect();
+        order.sort_unstable_by_key(|i| registry.types[*i].address);
+        let mut new = vec![0; order.len() + 1];
+        for (i, old) in order.iter().enumerate() {
+            new[old + 1] = i as TypeId + 1;
+        }
+        registry.types = order.iter().map(|i| registry.types[*i].clone()).collect();
+        registry.ids.values_mut().for_each(|id| *id = new[*id as usize]);
+        new
+    }
+
     /// A type by its number, which is not 0.
     pub(crate) fn get(&self, id: TypeId) -> Arc<Type> {
         self.registry.read().expect("a registry").types[id as usize - 1].clone()
@@ -216,11 +231,13 @@ impl<'a> Types<'a> {
             return None;
         }
         let tp_name = text::c_string(self.image, head.name, LONGEST_NAME)?;
-        if tp_name.is_empty() {
+        let heap = head.flags & flag::HEAP_TYPE != 0;
+        // A program may name its classes as it likes; C's names are names.
+        let sound = |c: char| c.is_ascii_graphic() || c == ' ';
+        if tp_name.is_empty() || !heap && !tp_name.chars().all(sound) {
             return None;
         }
         let sort = self.sort(&head, &tp_name);
-        let heap = head.flags & flag::HEAP_TYPE != 0;
         let cached_keys = match heap {
             true => self.image.word(address + self.forms.ht_cached_keys as u64).unwrap_or(0),
             false => 0,
