@@ -54,6 +54,8 @@ pub struct Detail {
     /// Live bitmaps: bit i of a pool's words is set when its block i is live. A pool in use has
     /// `carved.div_ceil(64)` words, any other pool none.
     pub bitmaps: Vec<u64>,
+    /// All walked heaps, for a picture; `None` where none was wanted.
+    pub map: Option<Box<crate::Map>>,
 }
 
 impl PoolRecord {

@@ -28,7 +28,7 @@
 //! # Entry points
 //!
 //! [`Snapshot`] is the whole of what one look at a process tells; [`Detail`] is the heap behind it,
-//! pool by pool; [`pdsnap`] turns both into bytes and back.
+//! pool by pool, and its [`Map`], which pictures are drawn from; [`pdsnap`] turns both into bytes and back.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ mod diff;
 mod explanation;
 mod fit;
 mod malloc;
+pub mod map;
 mod owner;
 pub mod pdsnap;
 mod pymalloc;
@@ -56,6 +57,7 @@ pub use explanation::{
 };
 pub use fit::{RequestFit, request_fit};
 pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
+pub use map::{Group, Map, MapOwner, Named, Region, Tile};
 pub use owner::{Basis, Owner, OwnerKind};
 pub use pymalloc::{InterpreterHeap, Pymalloc, SizeClass};
 pub use run::{Child, Ended, Run, Sample, measures, peak_index};

@@ -237,7 +237,7 @@ mod tests {
         for slot in [0, 5, 69] {
             bitmaps[slot / 64] |= 1 << (slot % 64);
         }
-        let detail = Detail { pool_size: 16384, pools: vec![used], bitmaps };
+        let detail = Detail { pool_size: 16384, pools: vec![used], bitmaps, map: None };
         let chunks = [(0x50_0010, 0x18), (0x50_0030, 0x20_0008), (0x90_0010, 24)];
         let chunks = chunks.map(|(address, size)| Chunk { address, size }).to_vec();
         let blocks = Blocks::of(&detail, chunks).unwrap();
