@@ -70,6 +70,11 @@ pub(crate) struct Snapshot {
     /// Keep the snapshot, with the heap pool by pool, in this file; show it with `pydefrag report`.
     #[arg(short, long, value_name = "FILE.pdsnap")]
     pub(crate) output: Option<PathBuf>,
+    /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
+    ///
+    /// The file needs nothing but a browser, and loads nothing.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
@@ -79,7 +84,8 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// What is wanted of the objects.
     pub(crate) fn objects(&self) -> Objects {
-        self.checked.of(self.shown.objects())
+        let map = self.html.is_some() || self.output.is_some();
+        Objects { map, ..self.checked.of(self.shown.objects()) }
     }
 }
 
@@ -95,6 +101,11 @@ pub(crate) struct Report {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
+    ///
+    /// The file needs nothing but a browser, and loads nothing.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// What grew between two looks: live data, fragmentation, or slack.
@@ -116,6 +127,11 @@ pub(crate) struct Diff {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
+    ///
+    /// The file needs nothing but a browser, and loads nothing.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) looked_at: NoObjects,
 }
@@ -145,6 +161,11 @@ pub(crate) struct Run {
     /// has grown by a tenth (at least 4 MiB) over the last one's. Objects are looked at at the end only.
     #[arg(long)]
     pub(crate) at_peak: bool,
+    /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
+    ///
+    /// The file needs nothing but a browser, and loads nothing.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) html: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) shown: Shown,
     /// Exit with 3 if more of the walked heaps than this is not live at the end.

@@ -16,6 +16,8 @@ const BEYOND: u64 = 1 << 56;
 pub(crate) struct Objects {
     /// Whether they are looked at at all.
     pub(crate) wanted: bool,
+    /// The heaps are kept as a map, for a picture.
+    pub(crate) map: bool,
     /// Contents of duplicated strings may be shown.
     pub(crate) show_values: bool,
     /// So many random live blocks are listed.

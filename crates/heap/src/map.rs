@@ -201,8 +201,8 @@ impl Map {
             .windows(2)
             .all(|w| w[0].start.checked_add(w[0].size).is_some_and(|e| e <= w[1].start));
         let whole = |r: &Region| {
-            r.start % OS_PAGE == 0
-                && r.size % OS_PAGE == 0
+            r.start.is_multiple_of(OS_PAGE)
+                && r.size.is_multiple_of(OS_PAGE)
                 && r.start.checked_add(r.size).is_some()
                 && u64::from(r.pools).saturating_mul(u64::from(detail.pool_size)) <= r.size
         };

@@ -7,7 +7,7 @@
 //!
 //! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
 //! [`diff`] two looks, [`tree`] a process with its descendants, each with `render` and
-//! `render_json`. All return a whole report that ends in a newline.
+//! `render_json`; [`html`] has the page of each. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
 //!
@@ -24,6 +24,7 @@ pub mod diff;
 mod findings;
 mod format;
 mod holds;
+pub mod html;
 pub mod json;
 mod ladder;
 pub mod ps;

@@ -1,0 +1,62 @@
+//! The page around the data: assets joined into one style and one script, and the policy that allows just these.
+//!
+//! Owns the order of the scripts. Each is an ES module that imports the ones before it; joined, they share one scope,
+//! so that a name is given once in all of them, and their `import` lines and `export` words fall away.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+const PAGE: &str = include_str!("assets/page.html");
+const STYLE: &str = include_str!("assets/style.css");
+
+/// The scripts: each needs only those before it.
+const SCRIPTS: &[&str] = &[
+    include_str!("assets/text.js"),
+    include_str!("assets/state.js"),
+    include_str!("assets/columns.js"),
+    include_str!("assets/heap.js"),
+    include_str!("assets/map.js"),
+    include_str!("assets/app.js"),
+];
+
+/// The whole page.
+pub(crate) fn page(title: &str, facts: &str, columns: &str) -> String {
+    let script = script();
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data: blob:; \
+         base-uri 'none'; form-action 'none'",
+        hash(&script),
+        hash(STYLE)
+    );
+    let parts = [
+        ("{{title}}", title),
+        ("{{policy}}", &policy),
+        ("{{style}}", STYLE),
+        ("{{facts}}", facts),
+        ("{{columns}}", columns),
+        ("{{script}}", &script),
+    ];
+    let mut page = String::with_capacity(
+        PAGE.len() + STYLE.len() + script.len() + facts.len() + columns.len(),
+    );
+    let mut rest = PAGE;
+    for (mark, part) in parts {
+        let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
+        page.push_str(before);
+        page.push_str(part);
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+/// All scripts in one scope.
+fn script() -> String {
+    let lines = SCRIPTS.iter().flat_map(|s| s.lines()).filter(|l| !l.starts_with("import "));
+    lines.flat_map(|l| [l.strip_prefix("export ").unwrap_or(l), "\n"]).collect()
+}
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(Sha256::digest(text))
+}
