@@ -1,5 +1,5 @@
 // What blocks are coloured by: types and owners as a few categories, and their bytes on each OS page.
-import { TILE, TILE_HEADER, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
+import { TILE_KIND, TILE_HEADER, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
 
 // So many types or owners have a colour of their own.
 export const MOST_COLOURED = 12;
@@ -86,8 +86,8 @@ function tileCategories(heap, of, width, sums) {
     const upto = s + 1 < regions.count ? heap.regionTile[s + 1] : tiles.count;
     for (let t = heap.regionTile[s]; t < upto; t++) {
       const kind = tiles.kind[t];
-      if (kind > TILE.mapped && kind !== TILE.rest) continue;
-      const number = kind === TILE.rest ? tiles.block[t] - 1 : tiles.block[t];
+      if (kind > TILE_KIND.mapped && kind !== TILE_KIND.rest) continue;
+      const number = kind === TILE_KIND.rest ? tiles.block[t] - 1 : tiles.block[t];
       if (number < 0) continue;
       let from = tiles.at[t] - regions.start[r] + TILE_HEADER[kind];
       const end = tiles.at[t] - regions.start[r] + tiles.size[t];

@@ -3,7 +3,7 @@
 // OS pages are numbered heap by heap, within one by address: the order in which they are drawn. Pools, tiles and blocks
 // keep the order of addresses that they come in; a block's number is its place among `blocks`. Knows nothing of sums and
 // rungs (`account.js`, `rungs.js`), of who pins (`pins.js`), nor of pictures.
-import { TILE, TILE_HEADER, OS_PAGE, POOL_HEADER } from './terms.js';
+import { TILE_KIND, TILE_HEADER, OS_PAGE, POOL_HEADER } from './terms.js';
 import { varints } from './columns.js';
 import { lastNotAbove, popcount, isSet, countSet, nthSet } from './bits.js';
 import { Accounts } from './rungs.js';
@@ -182,12 +182,12 @@ export class Heap {
         const word = words[tile];
         const size = Math.floor(word / 16);
         const kind = word % 16;
-        if (kind > TILE.fast) return 'a tile is of no known kind';
+        if (kind > TILE_KIND.other) return 'a tile is of no known kind';
         t.at[tile] = at;
         t.size[tile] = size;
         t.kind[tile] = kind;
         t.block[tile] = blocks;
-        if (kind <= TILE.mapped) blocks++;
+        if (kind <= TILE_KIND.mapped) blocks++;
         at += size;
         if (at > start + stored[s].size) return 'tiles and regions differ';
         const end = Math.ceil((at - start) / OS_PAGE);
@@ -321,7 +321,7 @@ export class Heap {
     const { at, size, kind } = this.tiles;
     const address = at[tile] + TILE_HEADER[kind[tile]];
     let end = at[tile] + size[tile];
-    for (let t = tile + 1; t < this.tiles.count && kind[t] === TILE.rest; t++) end = at[t] + size[t];
+    for (let t = tile + 1; t < this.tiles.count && kind[t] === TILE_KIND.rest; t++) end = at[t] + size[t];
     return { number, tile, address, size: end - address };
   }
 
@@ -349,10 +349,10 @@ export class Heap {
   tileBlockAt(tile, address) {
     const { at, kind, block } = this.tiles;
     let t = tile;
-    if (kind[t] > TILE.mapped && kind[t] !== TILE.rest) return null;
-    if (kind[t] !== TILE.rest) return address >= at[t] + TILE_HEADER[kind[t]] ? this.tileBlock(t, block[t]) : null;
-    while (t >= 0 && kind[t] === TILE.rest) t--;
-    return t >= 0 && kind[t] <= TILE.mapped ? this.tileBlock(t, block[t]) : null;
+    if (kind[t] > TILE_KIND.mapped && kind[t] !== TILE_KIND.rest) return null;
+    if (kind[t] !== TILE_KIND.rest) return address >= at[t] + TILE_HEADER[kind[t]] ? this.tileBlock(t, block[t]) : null;
+    while (t >= 0 && kind[t] === TILE_KIND.rest) t--;
+    return t >= 0 && kind[t] <= TILE_KIND.mapped ? this.tileBlock(t, block[t]) : null;
   }
 
   // Whether a page that has a unit belongs to a pool.

@@ -2,7 +2,7 @@
 //
 // The formula is the walker's: on a resident page with `n` live blocks each pins `4096 / n` less its own bytes there, of
 // chunks with their header; whole pages inside a chunk are its own and pin nothing.
-import { TILE, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
+import { TILE_KIND, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
 import { countSet } from './bits.js';
 
 // `selection`: { type: name } or { owner: head }. Gives `touched` (a page has blocks of it), `own` (their bytes on each
@@ -95,15 +95,15 @@ function inTiles(heap, chosen, result) {
     const upto = s + 1 < regions.count ? heap.regionTile[s + 1] : tiles.count;
     for (let t = heap.regionTile[s]; t < upto; t++) {
       const kind = tiles.kind[t];
-      if (kind > TILE.mapped && kind !== TILE.rest) continue;
-      const number = kind === TILE.rest ? tiles.block[t] - 1 : tiles.block[t];
+      if (kind > TILE_KIND.mapped && kind !== TILE_KIND.rest) continue;
+      const number = kind === TILE_KIND.rest ? tiles.block[t] - 1 : tiles.block[t];
       const own = number >= 0 && chosen[blocks[number]] === 1;
-      if (own && kind !== TILE.rest) {
+      if (own && kind !== TILE_KIND.rest) {
         result.blocks++;
         result.bytes += heap.tileBlock(t, number).size;
       }
       // A chunk with a mapping of its own has 16 bytes of header, of which 8 are counted as its.
-      let from = tiles.at[t] - regions.start[r] + (kind === TILE.mapped ? 8 : 0);
+      let from = tiles.at[t] - regions.start[r] + (kind === TILE_KIND.mapped ? 8 : 0);
       const end = tiles.at[t] - regions.start[r] + tiles.size[t];
       while (from < end) {
         const here = regions.page[r] + Math.floor(from / OS_PAGE);

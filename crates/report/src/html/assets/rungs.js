@@ -31,8 +31,8 @@ export class Accounts {
   // Per heap and in all: bytes by term's key, `resident` and `returned`.
   sums(rung) {
     const view = this.view(rung);
-    const heaps = this.heap.heaps.map((h) => ({ heap: h.name, ...sumOf(view, h.page, h.page + h.pages) }));
-    return { heaps, all: sumOf(view, 0, this.heap.flags.length), unplaced: view.unplaced ?? 0 };
+    const heaps = this.heap.heaps.map((h) => ({ heap: h.name, ...sumOfPages(view, h.page, h.page + h.pages) }));
+    return { heaps, all: sumOfPages(view, 0, this.heap.flags.length), unplaced: view.unplaced ?? 0 };
   }
 
   // Live bytes on pages that are not resident, of pages `from..upto`.
@@ -50,7 +50,7 @@ export class Accounts {
 }
 
 // Sums of the pages `from..upto` of a view.
-export function sumOf(view, from, upto) {
+export function sumOfPages(view, from, upto) {
   const sums = new Float64Array(WIDTH + 1);
   const { terms, back } = view;
   for (let p = from; p < upto; p++) {
@@ -58,7 +58,7 @@ export function sumOf(view, from, upto) {
     else for (let t = 0; t < WIDTH; t++) sums[t] += terms[p * WIDTH + t];
   }
   const named = Object.fromEntries(TERMS.map((t, i) => [t.key, sums[i]]));
-  const resident = (upto - from) * OS_PAGE - sums[TERM.absent] - sums[TERM.swapped] - sums[TERM.returned];
+  const resident = (upto - from) * OS_PAGE - sums[TERM.absent] - sums[TERM.swapped] - sums[TERM.other] - sums[TERM.returned];
   return { ...named, returned: sums[TERM.returned], resident };
 }
 

@@ -1,5 +1,5 @@
 // What a single OS page consists of, byte by byte: what is drawn where blocks are wide enough to be seen.
-import { TERM, TERMS, TILE, TILE_HEADER, TILE_TERM, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
+import { TERM, TERMS, TILE_KIND, TILE_HEADER, TILE_TERM, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
 import { countSet, isSet } from './bits.js';
 
 // What a page consists of, from its first byte to its last: run `i` begins at `start[i]`, is `term[i]`, and is of the
@@ -101,8 +101,8 @@ export class Runs {
       if (body > 0 && body > start) this.put(Math.max(start, 0), TERM.metadata, -1);
       const end = start + tiles.size[t];
       if (end <= 0 || body >= OS_PAGE) continue;
-      if (kind <= TILE.mapped) this.live(heap, body, end - body, tiles.block[t]);
-      else if (kind === TILE.rest) this.put(Math.max(body, 0), TERM.live, tiles.block[t] - 1);
+      if (kind <= TILE_KIND.mapped) this.live(heap, body, end - body, tiles.block[t]);
+      else if (kind === TILE_KIND.rest) this.put(Math.max(body, 0), TERM.live, tiles.block[t] - 1);
       else this.put(Math.max(body, 0), TILE_TERM[kind] === TERM.pinned && flags[page] & PAGE.hole ? TERM.hole : TILE_TERM[kind], -1);
     }
   }

@@ -13,6 +13,7 @@ export const TERMS = [
   { key: 'top', name: 'top', account: 'top', says: 'free, at the end of a malloc heap, of use to any request' },
   { key: 'virgin', name: 'virgin', account: 'virgin', says: 'never handed out yet' },
   { key: 'unread', name: 'unread', account: 'unread', says: 'torn, corrupted or not readable: nothing is known of it' },
+  { key: 'other', name: 'of others', account: null, says: 'of another user of brk, on an OS page at the end of a malloc heap: not counted here' },
   { key: 'swapped', name: 'swapped', account: null, says: 'swapped out: not in RSS' },
   { key: 'absent', name: 'not resident', account: null, says: 'address space without memory behind it: not in RSS' },
 ];
@@ -39,13 +40,13 @@ export function rungOf(flags) {
 }
 
 // Kinds of malloc's tiles, as the heap crate numbers them.
-export const TILE = { used: 0, mapped: 1, cached: 2, free: 3, top: 4, overhead: 5, unread: 6, rest: 7, fast: 8 };
+export const TILE_KIND = { used: 0, mapped: 1, cached: 2, free: 3, top: 4, overhead: 5, unread: 6, rest: 7, fast: 8, other: 9 };
 export const TILE_WORDS = ['chunk in use', 'chunk with a mapping of its own', 'chunk in a tcache', 'free chunk', 'top chunk',
-  "malloc's own", 'chunks that could not be followed', 'rest of a chunk', 'chunk in a fastbin'];
+  "malloc's own", 'chunks that could not be followed', 'rest of a chunk', 'chunk in a fastbin', 'memory of another user of brk'];
 
 // Bytes of a tile's header, by kind; and the term of what follows it.
-export const TILE_HEADER = [8, 16, 8, 0, 0, 0, 0, 0, 0];
-export const TILE_TERM = [TERM.live, TERM.live, TERM.cached, TERM.pinned, TERM.top, TERM.metadata, TERM.unread, TERM.live, TERM.cached];
+export const TILE_HEADER = [8, 16, 8, 0, 0, 0, 0, 0, 0, 0];
+export const TILE_TERM = [TERM.live, TERM.live, TERM.cached, TERM.pinned, TERM.top, TERM.metadata, TERM.unread, TERM.live, TERM.cached, TERM.other];
 
 export const OS_PAGE = 4096;
 export const POOL_HEADER = 48;

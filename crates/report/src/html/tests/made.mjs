@@ -19,7 +19,7 @@ export function varint(to, value) {
   to.push(n);
 }
 
-const TILE_NAMES = ['used', 'mapped', 'cached', 'free', 'top', 'overhead', 'unread', 'rest', 'fast'];
+const TILE_NAMES = ['used', 'mapped', 'cached', 'free', 'top', 'overhead', 'unread', 'rest', 'fast', 'other'];
 
 // A heap of random arenas and malloc heaps. `bytes`: address -> { term, block, own }, for each byte of every region,
 // as if every page were resident; `own`: counted as the block's for pins, its header too.
@@ -100,7 +100,7 @@ export function madeHeap(seed, { poolSize = 16384, arenas = 3, mallocs = 2, grou
       let bytes = next() < 0.1 ? 8 * (2000 + pick(3000)) : 16 * (2 + pick(40));
       if (list.length === 0) bytes = 8 * (1 + pick(4));
       if (bytes > left || left - bytes < 32) bytes = left;
-      let kind = list.length === 0 ? (next() < 0.3 && last !== null ? 7 : 5) : [0, 0, 0, 0, 1, 2, 3, 8, 5, 6][pick(10)];
+      let kind = list.length === 0 ? (next() < 0.3 && last !== null ? 7 : 5) : [0, 0, 0, 0, 1, 2, 3, 8, 5, 6, 9][pick(11)];
       if (left === bytes && list.length > 0) kind = 4;
       list.push([bytes, kind]);
       left -= bytes;
@@ -109,9 +109,9 @@ export function madeHeap(seed, { poolSize = 16384, arenas = 3, mallocs = 2, grou
     let at = start;
     for (const [bytes, kind] of list) {
       varint(tiles, bytes * 16 + kind);
-      const header = [8, 16, 8, 0, 0, 0, 0, 0, 0][kind];
+      const header = [8, 16, 8, 0, 0, 0, 0, 0, 0, 0][kind];
       const b = kind <= 1 ? block(bytes - header) : null;
-      const term = ['live', 'live', 'cached', 'pinned', 'top', 'metadata', 'unread', 'live', 'cached'][kind];
+      const term = ['live', 'live', 'cached', 'pinned', 'top', 'metadata', 'unread', 'live', 'cached', 'other'][kind];
       for (let k = 0; k < bytes; k++) {
         const own = b !== null && k >= header - 8;
         if (k < header) truth.set(at + k, { term: 'metadata', block: -1, own, by: b?.number });
