@@ -7,6 +7,7 @@ mod bad_input;
 mod diff;
 mod ground_truth;
 mod malloc;
+mod map;
 mod objects;
 mod private;
 mod processes;
