@@ -139,7 +139,7 @@ function ofLook() {
 }
 
 function chooser(now) {
-  const about = make('div', { class: 'chooser part' }, make('h2', { id: 'look-h', tabindex: '-1' }, 'In ', alien(now.title)), make('p', { class: 'about' }, alien(now.snapshot.process.command, '', 240)));
+  const about = make('div', { class: 'chooser part' }, make('h2', { id: 'look-h', tabindex: '-1' }, facts.kind === 'diff' ? 'The look ' : 'Of ', alien(now.title)), make('p', { class: 'about' }, alien(now.snapshot.process.command, '', 240)));
   const { said } = processFacts(now.snapshot);
   about.append(make('p', { class: 'quietly' }, said.map(([name, value]) => `${name} ${shown(value, 60)}`).join(' · ')));
   if (now.snapshot.partial) about.append(...warnings({ kind: 'snapshot' }, now.snapshot));

@@ -26,7 +26,7 @@ export function pinsPart(look, kind, state) {
   const share = { key: 'share', label: 'of all', kind: 'percent', quiet: true, sum: true, of: (p) => 100 * p.pinned / (pins.pinned || 1) };
   const columns = (first, ...rest) => [...first, PIN_COLUMNS[0], share, ...PIN_COLUMNS.slice(1), ...rest];
   const tabs = [
-    ['owner', 'by owner', { rows: pins.by_owner, columns: columns([{ key: 'owner', label: 'owner', word: 'chain', kind: 'text', of: (p) => p.owner, head: (p) => p.head }], { key: 'root', label: 'begins with', kind: 'text', slim: true, quiet: true, of: (p) => ROOTS[p.root] ?? p.root }), select: lights(look, 'owner', (p) => p.head) }],
+    ['owner', 'by owner', { rows: pins.by_owner, columns: columns([{ key: 'owner', label: 'owner', word: 'chain', kind: 'text', of: (p) => p.owner, head: (p) => p.head }], { key: 'root', label: 'begins with', kind: 'text', slim: true, quiet: true, of: (p) => ROOTS[p.root]?.[0] ?? p.root }), select: lights(look, 'owner', (p) => p.head) }],
     ['type', 'by type', { rows: pins.by_type, columns: columns([{ key: 'type', label: 'type', kind: 'text', of: (p) => p.type }]), select: lights(look, 'type', (p) => typeOf(p.type)) }],
     ['class', 'by size class', { rows: pins.by_class, columns: columns([{ key: 'size', label: 'block of', word: 'size class', kind: 'bytes', left: true, of: (p) => p.size }]) }],
     ['site', 'by line that allocated', { rows: pins.by_site ?? [], columns: columns([{ key: 'site', label: 'line', kind: 'text', of: (p) => `${p.file}:${p.line}` }]) }],

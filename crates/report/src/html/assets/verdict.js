@@ -133,7 +133,7 @@ function pinCard(facts, look, state) {
   const all = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => { state.set({ by: 'owner', section: 'pins' }); lead('pins'); } } }, 'All owners that pin');
   return make('div', { class: 'card strong', id: 'first-pin' }, make('h3', {}, title),
     make('p', { class: 'who' }, alien(first.owner, first.head)),
-    make('p', { class: 'root' }, `${ROOTS[first.root] ?? 'not known'}, ${counted(first.count, 'block')} of ${size(first.bytes)}`),
+    make('p', { class: 'root' }, `${ROOTS[first.root]?.[1] ?? 'not known'}: ${counted(first.count, 'block')} of ${size(first.bytes)}`),
     make('dl', { class: 'pairs wide' },
       make('dt', {}, term('pinned', 'pins')), make('dd', {}, make('b', {}, bytes(first.pinned, state)), ` ${percent(first.pinned, snapshot.pins.pinned)} of all that is pinned`),
       make('dt', {}, term('gone', 'comes back if gone')), make('dd', {}, make('b', {}, bytes(first.gone, state)))),
