@@ -392,9 +392,9 @@ impl Search<'_> {
         let mut pages = Pages::default();
         // Where few pools are known, other pointers lead to something that brackets them, too.
         let mut invalid = None;
-        while let Some((variable, array)) = candidates.find(|(_, candidate)| {
-            samples.iter().all(|p| self.brackets(&mut pages, *candidate, p))
-        }) {
+        while let Some((variable, array)) = candidates
+            .find(|(_, candidate)| samples.iter().all(|p| self.brackets(&mut pages, *candidate, p)))
+        {
             match self.grown(array) {
                 Ok(arenas) => {
                     // The array moves when it grows.
