@@ -100,6 +100,11 @@ impl Page {
         }
     }
 
+    /// Runs a script before those of every page that is loaded from now on, whatever their policy is.
+    pub fn before_each(&mut self, script: &str) {
+        self.pipe.call("Page.addScriptToEvaluateOnNewDocument", json!({"source": script}));
+    }
+
     /// Loads the page again.
     pub fn reload(&mut self) {
         self.pipe.heard.clear();
