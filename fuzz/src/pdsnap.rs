@@ -20,6 +20,7 @@ fn check(bytes: &[u8]) {
     // A number that is not finite is null in JSON: compared as text, not as floats.
     assert_eq!(format!("{:?}", again.detail.pools), format!("{:?}", decoded.detail.pools));
     assert_eq!(again.detail.bitmaps, decoded.detail.bitmaps);
+    assert_eq!(again.detail.map, decoded.detail.map);
 }
 
 /// The data's own chunks with their checksums corrected.

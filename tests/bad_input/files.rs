@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::{
     LIMIT, Stranger, is_root, open_folder, python, python_says, refused, run, signal, within,
@@ -192,11 +192,18 @@ fn an_interrupted_snapshot_leaves_nothing() {
     let many = "kept = [bytes(i * 37 % 500) for i in range(1500000)][::7]\nready()";
     let target = Stranger::ready(&mut python_says(python(), many));
     let file = folder.path().join("kept.pdsnap").display().to_string();
-    let mut interrupted = 0;
-    for after in (0..10).map(|i| Duration::from_millis(3 * i)) {
+    let spawn = || {
         let mut command = pydefrag(&["snapshot", &target.pid().to_string(), "-o", &file]);
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    // How long it takes, here and now: it is interrupted at moments spread over that.
+    let start = Instant::now();
+    assert!(spawn().wait().expect("it ends").success());
+    let whole = start.elapsed();
+    fs::remove_file(&file).expect("the whole file");
+    let mut interrupted = 0;
+    for after in (0..20).map(|i| whole * i / 20) {
+        let mut child = spawn();
         std::thread::sleep(after);
         signal(child.id(), "INT");
         let status = child.wait().expect("it ends");

@@ -183,3 +183,12 @@ pub(crate) struct Run {
     )]
     pub(crate) words: Vec<OsString>,
 }
+
+impl Run {
+    /// What is wanted of the objects at the end.
+    pub(crate) fn objects(&self) -> Objects {
+        let kept =
+            self.output.as_ref().is_some_and(|o| o.extension().is_some_and(|e| e == "pdsnap"));
+        Objects { map: self.html.is_some() || kept, ..self.shown.objects() }
+    }
+}

@@ -5,14 +5,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use pydefrag_heap::{Snapshot, pdsnap};
+use pydefrag_heap::{Detail, Snapshot, pdsnap};
 
 use crate::failure::{hinted, say};
 
 const TAKE_ONE: &str = "pydefrag snapshot PID -o FILE.pdsnap   (takes one)";
 
-/// The snapshot in a file, judged. What is missing of a damaged file is told on stderr.
-pub(crate) fn read(file: &Path) -> anyhow::Result<Snapshot> {
+/// The snapshot in a file, judged, and the heap behind it. What is missing of a damaged file is told on stderr.
+pub(crate) fn read(file: &Path) -> anyhow::Result<(Snapshot, Detail)> {
     let path = file.display();
     let bytes =
         bytes(file).map_err(|e| hinted(format!("{path} could not be read: {e}"), TAKE_ONE))?;
@@ -35,7 +35,7 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<Snapshot> {
     if snapshot.verdict.is_none() {
         snapshot.verdict = pydefrag_advise::verdict(&snapshot);
     }
-    Ok(snapshot)
+    Ok((snapshot, decoded.detail))
 }
 
 /// The whole file, if it begins as it must: what is something else may have no end.

@@ -38,8 +38,8 @@ pub(crate) fn account(pid: i32) -> anyhow::Result<Looked> {
 
 /// Looks at the process `pid` of a tree, whatever it is: what is no Python, or none that is understood,
 /// is told by the kernel's maps alone.
-pub(crate) fn look_at_member(pid: i32) -> anyhow::Result<Looked> {
-    whole(pid, |facts| match tries(facts, &Objects::none(), &|_, _| {})? {
+pub(crate) fn look_at_member(pid: i32, objects: &Objects) -> anyhow::Result<Looked> {
+    whole(pid, |facts| match tries(facts, objects, &|_, _| {})? {
         Ok(looked) => Ok(looked),
         Err(refusal) => {
             let image = Image::open(facts).map_err(open_failure)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pydefrag_report::Style;
 
-use crate::failure::hinted;
+use crate::failure::{hinted, say};
 
 /// Prints a result on stdout.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -52,7 +52,7 @@ pub(crate) fn print_stderr(text: &str) {
 
 /// Whether a file could be written under this name: its folder is there and takes one.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-    let hint = "pydefrag run -o FILE …   (FILE in a folder that can be written)";
+    let hint = "name a file in a folder that can be written";
     let failed = |e: std::io::Error| failed(e, &path.display().to_string(), hint);
     match path.metadata() {
         Ok(m) if m.is_dir() => Err(failed(std::io::ErrorKind::IsADirectory.into())),
@@ -71,10 +71,17 @@ pub(crate) fn is_broken_pipe(e: &anyhow::Error) -> bool {
         .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// Writes a report that is a page, and says where it is.
+pub(crate) fn write_page(path: &Path, page: &str) -> anyhow::Result<()> {
+    write_whole(path, page.as_bytes())?;
+    say(&format!("written to {}; open it in a browser", path.display()));
+    Ok(())
+}
+
 /// Writes a file so that its name never stands for half of it: to a temporary file beside it, to the
 /// disk, then renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    const ELSEWHERE: &str = "pydefrag snapshot PID -o FILE.pdsnap   (FILE in a folder that can be written and has room)";
+    const ELSEWHERE: &str = "name a file in a folder that can be written and has room";
     // What is no regular file (a pipe, /dev/stdout) cannot be replaced by one.
     if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
         let written = std::fs::write(path, bytes);

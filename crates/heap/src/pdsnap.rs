@@ -9,6 +9,7 @@
 //! SNAP   = the Snapshot as JSON                                (exactly one, first)
 //! POOL   = u32 pool size, u32 n, n × pool, then the pools' bitmap words (up to 8192 pools a chunk)
 //! pool   = u64 address, u16 interpreter, u8 class, u8 state, u16 used, u16 carved, u8 resident, u8 exclusive
+//! MAP    = a column of the map: u8 length of its name, name, bytes   (a long one in several chunks, in order)
 //! END    = u32 number of chunks before it
 //! ```
 //!
@@ -17,18 +18,24 @@
 //! from the file is trusted: nothing is allocated that the file's own size does not justify. No value
 //! of the process is in it: contents that a look was asked to show are left out.
 
-use crate::{Detail, PoolRecord, PoolState, Snapshot};
+use std::collections::BTreeMap;
+
+use crate::{Detail, Map, PoolRecord, PoolState, Snapshot};
 
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"\x89PDSNAP\n";
 /// Version that [`encode`] writes, the newest that [`decode`] reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const POOLS_PER_CHUNK: usize = 8192;
 const POOL_BYTES: usize = 18;
 const CHUNK_HEAD: usize = 16;
 /// No chunk that [`encode`] writes is larger when unpacked.
 const LARGEST_CHUNK: usize = 64 << 20;
+/// Bytes of a column that a chunk holds.
+const COLUMN_PIECE: usize = 32 << 20;
+/// No column is longer: a map of more is none.
+const LONGEST_COLUMN: usize = 1 << 30;
 const LEVEL: i32 = 3;
 
 /// Why bytes are not a readable `.pdsnap`.
@@ -77,6 +84,16 @@ pub fn encode(snapshot: &Snapshot, detail: &Detail) -> Result<Vec<u8>, Error> {
     for pools in detail.pools.chunks(POOLS_PER_CHUNK) {
         put_chunk(&mut out, b"POOL", &pool_chunk(detail, pools))?;
         chunks += 1;
+    }
+    for (name, bytes) in
+        detail.map.iter().map(|m| m.columns()).collect::<Result<Vec<_>, _>>()?.concat()
+    {
+        // One that is empty is there too.
+        let pieces = bytes.chunks(COLUMN_PIECE).chain(bytes.is_empty().then_some(&[][..]));
+        for piece in pieces {
+            put_chunk(&mut out, b"MAP ", &[&[name.len() as u8], name.as_bytes(), piece].concat())?;
+            chunks += 1;
+        }
     }
     put_chunk(&mut out, b"END ", &chunks.to_le_bytes())?;
     Ok(out)
@@ -146,18 +163,36 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
         (tag, _) => return Err(Error::Damaged(format!("chunk {} comes first", name(&tag)))),
     };
     let mut decoded = Decoded { snapshot, detail: Detail::default(), damage: None };
-    decoded.damage = read_pools(&mut chunks, &mut decoded.detail).err();
+    let mut columns = Columns::new();
+    decoded.damage = read_detail(&mut chunks, &mut decoded.detail, &mut columns).err();
+    // A map is of use only as a whole.
+    if decoded.damage.is_none() && !columns.is_empty() {
+        let map = Map::of_columns(|name| columns.get(name.as_bytes()).cloned());
+        decoded.detail.map = map.filter(|m| m.fits(&decoded.detail)).map(Box::new);
+        if decoded.detail.map.is_none() {
+            decoded.damage = Some("the parts of its map do not agree".into());
+        }
+    }
     Ok(decoded)
 }
 
-/// Reads pool chunks up to the end chunk; the error says what is missing.
-fn read_pools(chunks: &mut Chunks<'_>, detail: &mut Detail) -> Result<(), String> {
+/// Columns by name.
+type Columns = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Reads the chunks of pools and of the map up to the end chunk; the error says what is missing.
+fn read_detail(
+    chunks: &mut Chunks<'_>,
+    detail: &mut Detail,
+    columns: &mut Columns,
+) -> Result<(), String> {
     loop {
         let before = chunks.read;
         let (tag, plain) = chunks.next()?;
         match &tag {
             b"POOL" => take_pools(&plain, detail)
                 .ok_or_else(|| format!("chunk {before} (POOL) is inconsistent"))?,
+            b"MAP " => take_column(&plain, columns)
+                .ok_or_else(|| format!("chunk {before} (MAP) is inconsistent"))?,
             b"END " if plain == before.to_le_bytes() => return Ok(()),
             b"END " => return Err("the end mark counts other chunks than there are".into()),
             _ => return Err(format!("chunk {before} has the unknown tag {}", name(&tag))),
@@ -200,6 +235,14 @@ fn take_pools(plain: &[u8], detail: &mut Detail) -> Option<()> {
     Some(())
 }
 
+fn take_column(plain: &[u8], columns: &mut Columns) -> Option<()> {
+    let (length, rest) = plain.split_first()?;
+    let (name, bytes) = rest.split_at_checked(usize::from(*length))?;
+    let column = columns.entry(name.to_vec()).or_default();
+    column.extend(bytes);
+    (column.len() <= LONGEST_COLUMN).then_some(())
+}
+
 struct Chunks<'a> {
     rest: &'a [u8],
     read: u32,
@@ -237,7 +280,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Ladder, Memory, Process, SCHEMA, Torn};
+    use crate::{Ladder, Memory, Process, Region, SCHEMA, Torn};
 
     fn snapshot() -> Snapshot {
         Snapshot {
@@ -297,8 +340,35 @@ mod tests {
             if pools == 0 {
                 d.pool_size = 0;
             }
+            assert_eq!(d.map, None);
             assert_eq!((back.snapshot, back.detail, back.damage), (s, d, None));
         }
+    }
+
+    #[test]
+    fn a_map_is_kept_whole_or_not_at_all() {
+        let region = |pools| Region {
+            start: 0x7f00_0000_0000,
+            size: 1 << 20,
+            heap: "pymalloc".into(),
+            pools,
+            tiles: 0,
+        };
+        let mut d = detail(3);
+        d.map =
+            Some(Box::new(Map { regions: vec![region(3)], pages: vec![3; 256], ..Map::default() }));
+        let bytes = encode(&snapshot(), &d).unwrap();
+        let back = decode(&bytes).unwrap();
+        assert_eq!((&back.detail, back.damage), (&d, None));
+        // Without the end mark nobody knows whether all of it is there.
+        let cut = decode(&bytes[..bytes.len() - 20]).unwrap();
+        assert_eq!((cut.detail.pools.len(), cut.detail.map), (3, None));
+        assert!(cut.damage.is_some());
+        // Of other pools than there are.
+        d.map.as_mut().unwrap().regions[0].pools = 2;
+        let other = decode(&encode(&snapshot(), &d).unwrap()).unwrap();
+        assert_eq!((other.detail.map, other.detail.pools.len()), (None, 3));
+        assert_eq!(other.damage.as_deref(), Some("the parts of its map do not agree"));
     }
 
     /// As the first version wrote it: without malloc, runs, verdicts, and the terms of malloc's heap.

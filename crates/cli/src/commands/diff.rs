@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use pydefrag_heap::{Diff, Snapshot};
-use pydefrag_report::diff;
+use pydefrag_heap::{Detail, Diff, Snapshot};
+use pydefrag_report::{diff, html};
 
 use crate::args;
 use crate::failure::hinted;
@@ -29,10 +29,13 @@ impl Side<'_> {
         }
     }
 
-    fn read(&self, objects: &Objects) -> anyhow::Result<Snapshot> {
+    fn read(&self, objects: &Objects) -> anyhow::Result<(Snapshot, Detail)> {
         match self {
             Side::File(path) => kept::read(path),
-            Side::Process(pid) => Ok(look_with_bar(*pid, objects)?.snapshot),
+            Side::Process(pid) => {
+                let looked = look_with_bar(*pid, objects)?;
+                Ok((looked.snapshot, looked.detail))
+            }
         }
     }
 }
@@ -45,7 +48,10 @@ pub(crate) fn run(args: &args::Diff) -> anyhow::Result<()> {
         let sentence = format!("{a} and {b} are both processes: there is no look from before");
         return Err(hinted(sentence, hint));
     }
-    let objects = args.looked_at.objects();
+    if let Some(path) = &args.html {
+        output::check(path)?;
+    }
+    let objects = Objects { map: args.html.is_some(), ..args.looked_at.objects() };
     // A file that cannot be read is told before a process is looked at.
     let (a, b) = match before {
         Side::File(_) => {
@@ -57,8 +63,12 @@ pub(crate) fn run(args: &args::Diff) -> anyhow::Result<()> {
             (before.read(&objects)?, b)
         }
     };
-    let mut difference = Diff::of(&a, &b);
-    difference.verdict = pydefrag_advise::of_diff(&difference, &a, &b);
+    let mut difference = Diff::of(&a.0, &b.0);
+    difference.verdict = pydefrag_advise::of_diff(&difference, &a.0, &b.0);
+    if let Some(path) = &args.html {
+        let [before, after] = [&a, &b].map(|(snapshot, detail)| html::Look { snapshot, detail });
+        output::write_page(path, &html::diff(&difference, before, after))?;
+    }
     output::print(&match args.json {
         true => diff::render_json(&difference),
         false => diff::render(&difference, output::style()),

@@ -10,7 +10,7 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use pydefrag_heap::{Ended, pdsnap};
 use pydefrag_image::command_line;
-use pydefrag_report::{Style, json, text};
+use pydefrag_report::{Style, html, json, text};
 
 use crate::args::{Args, Run};
 use crate::failure::{hinted, say, tell};
@@ -31,7 +31,10 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
         }
         output::check(path)?;
     }
-    let followed = follow(&program, args.at_peak, args.shown.objects())?;
+    if let Some(path) = &args.html {
+        output::check(path)?;
+    }
+    let followed = follow(&program, args.at_peak, args.objects())?;
     let ended = followed.ended;
     let words: Vec<_> = program.argv.iter().map(|a| a.to_string_lossy()).collect();
     let ending = ending(followed, command_line(words.iter().map(AsRef::as_ref)));
@@ -76,6 +79,14 @@ fn not_an_option(args: &Run) -> anyhow::Result<()> {
 
 /// Reports to where it was asked for; false, and to stderr, if that fails.
 fn report(args: &Run, ending: &Ending) -> bool {
+    let page = args.html.as_ref().is_none_or(|path| {
+        let look = html::Look { snapshot: &ending.snapshot, detail: &ending.detail };
+        told(output::write_page(path, &html::snapshot(look)))
+    });
+    report_text(args, ending) && page
+}
+
+fn report_text(args: &Run, ending: &Ending) -> bool {
     let snapshot = &ending.snapshot;
     let render = |style: Style| match args.json {
         true => json::render(snapshot),

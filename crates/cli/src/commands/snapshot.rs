@@ -1,7 +1,7 @@
 //! `pydefrag snapshot PID`: the account of one process, shown or kept.
 
 use pydefrag_heap::pdsnap;
-use pydefrag_report::{json, text};
+use pydefrag_report::{html, json, text};
 
 use crate::args::Snapshot;
 use crate::failure::{hinted, say};
@@ -13,13 +13,19 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
         let file = "pydefrag snapshot PID -o FILE.pdsnap   (or ./- for a file of that name)";
         return Err(hinted("a snapshot is not kept on stdout, where the report goes", file));
     }
+    // Nobody waits for a look that cannot be written.
+    [&args.output, &args.html].into_iter().flatten().try_for_each(|path| output::check(path))?;
     if args.tree {
-        return super::tree::run(args.pid, args.json);
+        return super::tree::run(args.pid, args.json, args.html.as_deref());
     }
     let looked = look_with_bar(args.pid, &args.objects())?;
     if let Some(path) = &args.output {
         output::write_whole(path, &pdsnap::encode(&looked.snapshot, &looked.detail)?)?;
         say(&format!("kept in {}", path.display()));
+    }
+    if let Some(path) = &args.html {
+        let look = html::Look { snapshot: &looked.snapshot, detail: &looked.detail };
+        output::write_page(path, &html::snapshot(look))?;
     }
     output::print(&match args.json {
         true => json::render(&looked.snapshot),

@@ -1,21 +1,25 @@
 //! `pydefrag snapshot --tree PID`: a process and its descendants together, in proportional shares.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use pydefrag_heap::{Member, Missing, Tree};
 use pydefrag_image::{Identity, ProcessFacts, ProcessList};
-use pydefrag_report::tree;
+use pydefrag_report::{html, tree};
 use pydefrag_walk::Looked;
 
 use crate::failure::hinted;
-use crate::look::{account, look_at_member};
+use crate::look::{look, look_at_member};
+use crate::objects::Objects;
 use crate::output;
 use crate::progress::Progress;
 
-pub(crate) fn run(pid: i32, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(pid: i32, json: bool, page: Option<&Path>) -> anyhow::Result<()> {
+    let wanted = Objects { map: page.is_some(), ..Objects::none() };
     // The root is what was asked for: why it cannot be looked at is the answer.
-    let root = account(pid)
-        .or_else(|e| if children(pid)?.is_empty() { Err(e) } else { look_at_member(pid) })?;
+    let root = look(pid, &wanted, &|_, _| {}).or_else(|e| {
+        if children(pid)?.is_empty() { Err(e) } else { look_at_member(pid, &wanted) }
+    })?;
     let family = descendants(pid)?;
     let progress = Progress::new("looking at processes", family.len() as u64 + 1);
     let mut looked: HashMap<i32, (Looked, Option<Identity>)> = HashMap::new();
@@ -24,7 +28,7 @@ pub(crate) fn run(pid: i32, json: bool) -> anyhow::Result<()> {
     looked.insert(pid, (root, Identity::of(pid)));
     for (child, parent, depth) in family {
         progress.step();
-        match look_at_member(child) {
+        match look_at_member(child, &wanted) {
             Ok(l) => {
                 looked.insert(child, (l, Identity::of(child)));
                 order.push((child, parent, depth));
@@ -36,6 +40,11 @@ pub(crate) fn run(pid: i32, json: bool) -> anyhow::Result<()> {
     let members = order.iter().map(|(pid, parent, depth)| member(&looked, *pid, *parent, *depth));
     let tree = Tree::of(members.collect(), missing)
         .ok_or_else(|| hinted(format!("process {pid} has ended"), "pydefrag ps"))?;
+    if let Some(path) = page {
+        let details = order.iter().map(|(pid, ..)| looked.remove(pid).map(|l| l.0.detail));
+        let details: Vec<_> = details.map(Option::unwrap_or_default).collect();
+        output::write_page(path, &html::tree(&tree, &details))?;
+    }
     output::print(&match json {
         true => tree::render_json(&tree),
         false => tree::render(&tree, output::style()),

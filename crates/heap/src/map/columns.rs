@@ -192,7 +192,7 @@ mod tests {
         assert!(change(|_| {}));
         assert!(!change(|m| m.pages.truncate(7)));
         assert!(!change(|m| m.regions[0].size = 0x4001));
-        assert!(!change(|m| m.regions[0].size = u64::MAX & !0xfff));
+        assert!(!change(|m| m.regions[0].size = !0xfff));
         assert!(!change(|m| m.regions[1].start = 0x2000));
         assert!(!change(|m| m.regions[1].pools = 1));
         assert!(!change(|m| m.tiles[0].0 = 48));
