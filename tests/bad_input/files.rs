@@ -68,7 +68,7 @@ fn damaged_files_are_told_by_what_is_wrong() {
     }
     fs::write(&file, newer).expect("our own folder");
     let (sentence, hint) = refused(&run(&["report", &path]));
-    let said = "the file has format version 9, written by a newer pydefrag; this one reads up to 2";
+    let said = "the file has format version 9, written by a newer pydefrag; this one reads up to 3";
     assert_eq!(sentence, format!("{path}: {said}"));
     assert_eq!(hint, "update pydefrag, or take the snapshot again with this one");
     for (bytes, said) in [
@@ -113,19 +113,21 @@ fn a_full_disk_leaves_what_was_there() {
         mount -t tmpfs -o size=16k none "$1" && cd "$1" && printf old > kept.pdsnap || exit 99
         "$2" snapshot "$3" -o kept.pdsnap; echo "kept: $?"
         "$2" snapshot "$3" -o "$1/new.pdsnap"; echo "new: $?"
+        "$2" snapshot "$3" --html page.html > /dev/null; echo "page: $?"
         ls -A; cat kept.pdsnap
     "#;
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(folder.path());
     command.arg(env!("CARGO_BIN_EXE_pydefrag")).arg(target.pid().to_string());
     let (stdout, stderr) = text(&within(command, LIMIT));
-    assert_eq!(stdout, "kept: 1\nnew: 1\nkept.pdsnap\nold", "{stderr}");
+    assert_eq!(stdout, "kept: 1\nnew: 1\npage: 1\nkept.pdsnap\nold", "{stderr}");
     let full = "could not be written: No space left on device (os error 28)";
     let new = folder.path().join("new.pdsnap");
     let lines: Vec<_> = stderr.lines().collect();
     assert_eq!(lines[0], format!("pydefrag: kept.pdsnap {full}"));
     assert_eq!(lines[2], format!("pydefrag: {} {full}", new.display()));
-    assert!(lines.len() == 4 && lines[1].starts_with("hint: pydefrag snapshot PID -o"));
+    assert_eq!(lines[4], format!("pydefrag: page.html {full}"));
+    assert!(lines.len() == 6 && lines[1].starts_with("hint: pydefrag snapshot PID -o"));
 }
 
 #[test]
@@ -133,18 +135,26 @@ fn where_nothing_can_be_written_nothing_is() {
     let (folder, target) = (open_folder(), target());
     let pid = target.pid().to_string();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    fs::create_dir(at("folder.pdsnap")).expect("our own folder");
-    for (path, why) in [
-        (at("folder.pdsnap"), "is a directory"),
-        (at("missing/new.pdsnap"), "No such file or directory"),
-        ("/dev/full".into(), "No space left on device"),
-    ] {
-        let (sentence, hint) = refused(&run(&["snapshot", &pid, "-o", &path]));
-        assert!(sentence.starts_with(&format!("{path} could not be written: {why}")), "{sentence}");
-        assert!(hint.starts_with("pydefrag snapshot PID -o FILE.pdsnap"), "{hint}");
+    for name in ["folder.pdsnap", "folder.html"] {
+        fs::create_dir(at(name)).expect("our own folder");
     }
+    for (option, path, why) in [
+        ("-o", at("folder.pdsnap"), "is a directory"),
+        ("-o", at("missing/new.pdsnap"), "No such file or directory"),
+        ("-o", "/dev/full".into(), "No space left on device"),
+        ("--html", at("folder.html"), "is a directory"),
+        ("--html", at("missing/page.html"), "No such file or directory"),
+    ] {
+        let (sentence, hint) = refused(&run(&["snapshot", &pid, option, &path]));
+        assert!(sentence.starts_with(&format!("{path} could not be written: {why}")), "{sentence}");
+        assert!(hint.starts_with(&format!("pydefrag snapshot PID {option} FILE.")), "{hint}");
+    }
+    // A program is not run for a page that cannot be written.
+    let (sentence, _) =
+        refused(&run(&["run", "--html", &at("missing/page.html"), "-c", "print('ran')"]));
+    assert!(sentence.contains("No such file or directory"), "{sentence}");
     let left: Vec<_> = fs::read_dir(&folder).expect("our own folder").flatten().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left.len(), 2, "{left:?}");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     for verb in [&["snapshot", &pid][..], &["ps"]] {
         let mut command = pydefrag(verb);
@@ -186,34 +196,41 @@ fn a_reader_that_goes_away_is_no_failure() {
 
 #[test]
 fn an_interrupted_snapshot_leaves_nothing() {
-    use std::os::unix::process::ExitStatusExt;
-    const SIGINT: i32 = 2;
     let folder = open_folder();
     let many = "kept = [bytes(i * 37 % 500) for i in range(1500000)][::7]\nready()";
     let target = Stranger::ready(&mut python_says(python(), many));
-    let file = folder.path().join("kept.pdsnap").display().to_string();
+    for (option, name) in [("-o", "kept.pdsnap"), ("--html", "page.html")] {
+        interrupted_at_moments(&folder.path().join(name), target.pid(), option);
+    }
+}
+
+fn interrupted_at_moments(file: &Path, pid: u32, option: &str) {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGINT: i32 = 2;
+    let folder = file.parent().expect("our own folder");
     let spawn = || {
-        let mut command = pydefrag(&["snapshot", &target.pid().to_string(), "-o", &file]);
+        let mut command = pydefrag(&["snapshot", &pid.to_string(), option]);
+        command.arg(file);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
     };
     // How long it takes, here and now: it is interrupted at moments spread over that.
     let start = Instant::now();
     assert!(spawn().wait().expect("it ends").success());
     let whole = start.elapsed();
-    fs::remove_file(&file).expect("the whole file");
+    fs::remove_file(file).expect("the whole file");
     let mut interrupted = 0;
-    for after in (0..20).map(|i| whole * i / 20) {
+    for after in (0..12).map(|i| whole * i / 12) {
         let mut child = spawn();
         std::thread::sleep(after);
         signal(child.id(), "INT");
         let status = child.wait().expect("it ends");
-        let left: Vec<_> = fs::read_dir(&folder).expect("our own folder").flatten().collect();
+        let left: Vec<_> = fs::read_dir(folder).expect("our own folder").flatten().collect();
         if status.signal() == Some(SIGINT) {
             interrupted += 1;
             assert!(left.is_empty(), "after {after:?}: {left:?}");
         } else {
             assert_eq!((status.code(), left.len()), (Some(0), 1), "after {after:?}: {left:?}");
-            fs::remove_file(&file).expect("the whole file");
+            fs::remove_file(file).expect("the whole file");
         }
     }
     assert!(interrupted > 3, "it was never interrupted midway");
