@@ -111,3 +111,39 @@ fn what_a_file_says_does_not_reach_the_terminal_raw() {
         assert!(!report.lines().any(|l| l.starts_with("row")), "{report}");
     }
 }
+
+/// Runs the binary on a pseudo-terminal of Python's making.
+fn on_a_terminal(args: &[&str], term: &str) -> String {
+    const SPAWN: &str =
+        "import os, pty, sys\nstatus = pty.spawn(sys.argv[1:])\nsys.exit(status >> 8)";
+    let mut command = std::process::Command::new(&python().program);
+    command.envs(python().env.iter().cloned());
+    command.args(["-c", SPAWN, env!("CARGO_BIN_EXE_pydefrag")]).args(args);
+    command.env("TERM", term).env("LC_ALL", "C.UTF-8");
+    command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    let out = super::within(command, super::LIMIT);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    text(&out).0
+}
+
+#[test]
+fn a_colour_terminal_gets_a_picture_and_nothing_else_does() {
+    let target = hostile();
+    let pid = target.pid().to_string();
+    let legend = "of its blocks live";
+    let folder = super::open_folder();
+    let file = folder.path().join("kept.pdsnap").display().to_string();
+    let shown = on_a_terminal(&["snapshot", &pid, "-o", &file], "xterm");
+    assert!(shown.contains(legend) && shown.contains("█") && shown.contains("\x1b["), "{shown}");
+    assert!(on_a_terminal(&["report", &file], "xterm").contains(legend));
+    for (args, term) in [
+        (&["snapshot", &pid, "--no-map"][..], "xterm"),
+        (&["report", &file, "--no-map"], "xterm"),
+        (&["snapshot", &pid], "dumb"),
+        (&["snapshot", &pid, "--json"], "xterm"),
+    ] {
+        let shown = on_a_terminal(args, term);
+        assert!(shown.contains(&pid) && !shown.contains(legend), "{args:?}: {shown}");
+    }
+    assert!(!text(&run(&["snapshot", &pid])).0.contains(legend));
+}

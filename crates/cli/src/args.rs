@@ -70,6 +70,9 @@ pub(crate) struct Snapshot {
     /// Keep the snapshot, with the heap pool by pool, in this file; show it with `pydefrag report`.
     #[arg(short, long, value_name = "FILE.pdsnap")]
     pub(crate) output: Option<PathBuf>,
+    /// Leave out the picture of pymalloc's arenas, which a colour terminal shows below the report.
+    #[arg(long)]
+    pub(crate) no_map: bool,
     /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
     ///
     /// The file needs nothing but a browser, and loads nothing.
@@ -101,6 +104,9 @@ pub(crate) struct Report {
     /// Print JSON instead of the report (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
+    /// Leave out the picture of pymalloc's arenas, which a colour terminal shows below the report.
+    #[arg(long)]
+    pub(crate) no_map: bool,
     /// Write the report as one HTML file: the heap as a map to look into, and all else of it.
     ///
     /// The file needs nothing but a browser, and loads nothing.

@@ -21,6 +21,12 @@ pub(crate) fn style() -> Style {
     style_of(std::io::stdout().is_terminal())
 }
 
+/// The style for a picture on stdout; `None` where there is no colour terminal to show one.
+pub(crate) fn picture_style() -> Option<Style> {
+    let terminal = std::io::stdout().is_terminal();
+    terminal.then(style).filter(|style| style.color)
+}
+
 /// The style for stderr.
 pub(crate) fn stderr_style() -> Style {
     style_of(std::io::stderr().is_terminal())
@@ -52,8 +58,7 @@ pub(crate) fn print_stderr(text: &str) {
 
 /// Whether a file could be written under this name: its folder is there and takes one.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-    let hint = "name a file in a folder that can be written";
-    let failed = |e: std::io::Error| failed(e, &path.display().to_string(), hint);
+    let failed = |e: std::io::Error| failed(e, &path.display().to_string(), &elsewhere(path));
     match path.metadata() {
         Ok(m) if m.is_dir() => Err(failed(std::io::ErrorKind::IsADirectory.into())),
         Ok(m) if !m.is_file() => Ok(()),
@@ -78,14 +83,24 @@ pub(crate) fn write_page(path: &Path, page: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How a file that cannot be written would be.
+fn elsewhere(path: &Path) -> String {
+    let is = |extension: &str| path.extension().is_some_and(|e| e == extension);
+    let command = if is("html") || is("htm") {
+        "pydefrag snapshot PID --html FILE.html"
+    } else {
+        "pydefrag snapshot PID -o FILE.pdsnap"
+    };
+    format!("{command}   (FILE in a folder that can be written and has room)")
+}
+
 /// Writes a file so that its name never stands for half of it: to a temporary file beside it, to the
 /// disk, then renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    const ELSEWHERE: &str = "name a file in a folder that can be written and has room";
     // What is no regular file (a pipe, /dev/stdout) cannot be replaced by one.
     if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
         let written = std::fs::write(path, bytes);
-        return written.map_err(|e| failed(e, &path.display().to_string(), ELSEWHERE));
+        return written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)));
     }
     // A link goes on naming what it names.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -96,7 +111,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Ok(before) = before {
         let _ = before.thread_set_mask();
     }
-    written.map_err(|e| failed(e, &path.display().to_string(), ELSEWHERE))
+    written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)))
 }
 
 /// A failure to write, unless it is a reader that went away.

@@ -6,7 +6,7 @@
 //! # Entry points
 //!
 //! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
-//! [`diff`] two looks, [`tree`] a process with its descendants, each with `render` and
+//! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`tree`] a process with its descendants, each with `render` and
 //! `render_json`; [`html`] has the page of each. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
@@ -27,6 +27,7 @@ mod holds;
 pub mod html;
 pub mod json;
 mod ladder;
+pub mod map;
 pub mod ps;
 mod run;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use pydefrag_report::{html, json, text};
 
+use super::snapshot::picture;
+
 use crate::args::Report;
 use crate::{kept, output};
 
@@ -13,6 +15,6 @@ pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
     }
     output::print(&match args.json {
         true => json::render(&snapshot),
-        false => text::render(&snapshot, output::style()),
+        false => text::render(&snapshot, output::style()) + &picture(&detail, args.no_map),
     })
 }

@@ -1,7 +1,7 @@
 //! `pydefrag snapshot PID`: the account of one process, shown or kept.
 
-use pydefrag_heap::pdsnap;
-use pydefrag_report::{html, json, text};
+use pydefrag_heap::{Detail, pdsnap};
+use pydefrag_report::{html, json, map, text};
 
 use crate::args::Snapshot;
 use crate::failure::{hinted, say};
@@ -29,6 +29,14 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
     }
     output::print(&match args.json {
         true => json::render(&looked.snapshot),
-        false => text::render(&looked.snapshot, output::style()),
+        false => {
+            text::render(&looked.snapshot, output::style()) + &picture(&looked.detail, args.no_map)
+        }
     })
+}
+
+/// The picture of the arenas, where there is a terminal to show it and it is wanted.
+pub(super) fn picture(detail: &Detail, unwanted: bool) -> String {
+    let style = output::picture_style().filter(|_| !unwanted);
+    style.map_or_else(String::new, |style| map::render(detail, style))
 }
