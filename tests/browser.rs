@@ -6,7 +6,12 @@
 mod crafted;
 mod extremes;
 mod hostile;
+mod keyboard;
 mod modules;
+mod numbers;
+mod pages;
+mod pointer;
+mod reader;
 
 use std::path::{Path, PathBuf};
 
