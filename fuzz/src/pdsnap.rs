@@ -1,6 +1,7 @@
 //! `.pdsnap`: any bytes, as they are and as chunks whose checksums fit.
 
 use pydefrag_heap::pdsnap::{MAGIC, VERSION, decode, encode};
+use pydefrag_report::html::{self, Look};
 
 /// Whatever decodes can be encoded, and decodes to the same again.
 pub fn pdsnap(data: &[u8]) {
@@ -14,6 +15,9 @@ fn check(bytes: &[u8]) {
     for pool in &decoded.detail.pools {
         let _ = decoded.detail.bitmap(pool);
     }
+    // A map is drawn as it came.
+    let look = Look { snapshot: &decoded.snapshot, detail: &decoded.detail };
+    assert!(html::snapshot(look).ends_with("</html>\n"));
     let again = encode(&decoded.snapshot, &decoded.detail).expect("what was decoded is encoded");
     let again = decode(&again).expect("what was encoded is decoded");
     assert!(again.damage.is_none());
