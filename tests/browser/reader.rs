@@ -1,7 +1,7 @@
 //! What a reader gets from the page: the answer that was looked for within two clicks, the same view again from a
 //! link, and a print that can be read.
 
-use pydefrag_harness::browser::{Page, View, address};
+use pydefrag_harness::browser::{Page, View, address, text_of};
 use pydefrag_harness::{Target, repository};
 use serde_json::Value;
 
@@ -32,14 +32,11 @@ fn who_pins_most_is_found_within_two_clicks() {
     for width in [1280, 1920] {
         let Some(mut page) = open(&html, View::wide(width)) else { return };
         // With no click at all: who, how much, and what would come back.
-        let size = |page: &mut Page, bytes: &Value| page.text(&format!("size({bytes})"));
-        page.eval("0");
         let seen = page.text(IN_SIGHT);
         assert!(seen.contains(&head), "{head} is not in sight: {seen}");
         let said = page
             .eval("[...document.querySelectorAll('#first-pin data')].map((d) => Number(d.value))");
         assert_eq!(said, serde_json::json!([most["pinned"], most["gone"]]));
-        let _ = size;
         // One click: it lights up on the map, with its bytes.
         page.click_on("#first-pin button.action");
         assert_eq!(page.text("pydefrag.state.get('owner')"), head);
@@ -126,8 +123,13 @@ fn the_printed_page_is_readable() {
     // The map is printed with something on it.
     assert!(page.number("new Set(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 200, 200).data).size") > 2.0);
     page.as_printed(false);
-    let pdf = page.pdf();
-    let sheets = pdf.windows(12).filter(|w| w.starts_with(b"/Type /Page\n")).count();
+    // On paper: all headings and all numbers that the screen has.
+    let (text, sheets) = text_of(&page.pdf());
     assert!((2..40).contains(&sheets), "{sheets} sheets of paper");
+    for said in heads.as_array().into_iter().chain(many.as_array()).flatten() {
+        let mut said = said.as_str().expect("a text").to_owned();
+        said.retain(|c| !c.is_whitespace());
+        assert!(text.contains(&said), "{said} is not on paper: {text}");
+    }
     assert_eq!(page.complaints(), [""; 0]);
 }

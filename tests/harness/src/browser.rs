@@ -7,6 +7,7 @@
 //! navigation on, so that a test can say that there was none.
 
 mod keys;
+mod pdf;
 mod pipe;
 
 use std::env;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::interpreters::in_ci;
+pub use pdf::text_of;
 use pipe::Pipe;
 
 /// How long a page may take over anything, on a loaded machine.

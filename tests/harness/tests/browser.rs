@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pydefrag_harness::browser::{Page, View, address};
+use pydefrag_harness::browser::{Page, View, address, text_of};
 
 /// A page of a few lines in a browser; `None` where there is none.
 fn shown(body: &str) -> Option<(tempfile::TempDir, Page)> {
@@ -25,7 +25,16 @@ fn a_page_that_does_nothing_says_nothing() {
     assert_eq!(page.number("innerWidth * devicePixelRatio"), 2560.0);
     assert_eq!(page.eval("Promise.resolve([1, 'a'])"), serde_json::json!([1, "a"]));
     assert!(page.picture().starts_with(b"\x89PNG"));
-    assert!(page.pdf().starts_with(b"%PDF"));
+}
+
+#[test]
+fn what_is_printed_is_read() {
+    let body = "<h1>The heap</h1><p style='font-family: monospace'>12.5 MiB − 3&thinsp;% → “é”</p>
+        <p style='page-break-before: always'>second <b>sheet</b></p><p class=n>not printed</p>
+        <style>@media print { .n { display: none } }</style>";
+    let Some((_folder, mut page)) = shown(body) else { return };
+    let pdf = page.pdf();
+    assert_eq!(text_of(&pdf), ("Theheap12.5MiB−3%→“é”secondsheet".to_owned(), 2));
 }
 
 #[test]
