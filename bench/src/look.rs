@@ -53,17 +53,27 @@ pub(crate) fn measure(tool: &Path, table: &mut Table) -> anyhow::Result<()> {
         return Ok(());
     };
     let script = pydefrag_harness::repository().join("bench/targets/objects.py");
-    let target = Target::spawn(interpreter, &script.display().to_string(), &[OBJECTS], &[]);
-    target.wait_blocked();
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("report.html");
-    write(tool, &target, &file, table)?;
-    drop(target);
-    look(&file, table)
+    for (heap, args) in [("records", &[OBJECTS][..]), ("mixed", &[OBJECTS, "mixed"][..])] {
+        let target = Target::spawn(interpreter, &script.display().to_string(), args, &[]);
+        target.wait_blocked();
+        let file = folder.path().join(heap).with_extension("html");
+        let what = format!("{INTERPRETER}, 10 million objects ({heap})");
+        write(tool, &target, &file, &what, table)?;
+        drop(target);
+        look(&file, &what, table)?;
+    }
+    Ok(())
 }
 
 /// The file: its size, and what writing it costs beside the same look without it.
-fn write(tool: &Path, target: &Target, file: &Path, table: &mut Table) -> anyhow::Result<()> {
+fn write(
+    tool: &Path,
+    target: &Target,
+    file: &Path,
+    what: &str,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let (pid, html) = (target.pid().to_string(), file.display().to_string());
     let (mut with, mut without) = (vec![], vec![]);
     for _ in 0..ROUNDS {
@@ -73,13 +83,13 @@ fn write(tool: &Path, target: &Target, file: &Path, table: &mut Table) -> anyhow
     let (with, without) = (median(with).as_secs_f64(), median(without).as_secs_f64());
     let bytes = file.metadata().context("the HTML report")?.len();
     table.add(
-        &format!("{INTERPRETER}, 10 million objects: MB of the HTML report"),
+        &format!("{what}: MB of the HTML report"),
         bytes as f64 / 1e6,
         Some(LARGEST),
         format!("{bytes} bytes"),
     );
     table.add(
-        &format!("{INTERPRETER}, 10 million objects: seconds that the HTML report adds"),
+        &format!("{what}: seconds that the HTML report adds"),
         with - without,
         Some(SLOWEST_WRITE),
         format!("{with:.2} s, without it {without:.2} s"),
@@ -95,7 +105,7 @@ fn run(tool: &Path, args: &[&str]) -> anyhow::Result<Duration> {
 }
 
 /// The page in a browser.
-fn look(file: &Path, table: &mut Table) -> anyhow::Result<()> {
+fn look(file: &Path, what: &str, table: &mut Table) -> anyhow::Result<()> {
     let mut firsts = vec![];
     let mut toured = None;
     for _ in 0..3 {
@@ -117,20 +127,20 @@ fn look(file: &Path, table: &mut Table) -> anyhow::Result<()> {
     }
     let all = firsts.iter().map(|f| format!("{:.2}", f.as_secs_f64())).collect::<Vec<_>>();
     table.add(
-        "HTML report of 10 million objects: seconds to the first picture",
+        &format!("{what}: seconds to the first picture"),
         median(firsts).as_secs_f64(),
         Some(SLOWEST_PICTURE),
         format!("{} s from navigation, in three browsers", all.join(", ")),
     );
     let mut page = toured.context("a page")?;
-    tour(&mut page, table);
-    hover(&mut page, table);
+    tour(&mut page, what, table);
+    hover(&mut page, what, table);
     ensure!(page.complaints().is_empty(), "the page complains: {:#?}", page.complaints());
     Ok(())
 }
 
 /// Into the heap and out again by the wheel, by keys and by dragging, in each colouring, on each rung.
-fn tour(page: &mut Page, table: &mut Table) {
+fn tour(page: &mut Page, what: &str, table: &mut Table) {
     let (x, y) = page.middle("canvas");
     page.move_to(x, y);
     // Frames up to here are of the first picture.
@@ -165,7 +175,7 @@ fn tour(page: &mut Page, table: &mut Table) {
     frames.sort_by(f64::total_cmp);
     let (worst, middle) = (frames.last().copied().unwrap_or(0.0), frames[frames.len() / 2]);
     table.add(
-        "HTML report of 10 million objects: ms of the worst zoom or pan frame",
+        &format!("{what}: ms of the worst zoom or pan frame"),
         worst.max(long),
         Some(SLOWEST_FRAME),
         format!(
@@ -176,7 +186,7 @@ fn tour(page: &mut Page, table: &mut Table) {
 }
 
 /// The pointer all over the map, at three scales.
-fn hover(page: &mut Page, table: &mut Table) {
+fn hover(page: &mut Page, what: &str, table: &mut Table) {
     let (x, y) = page.middle("canvas");
     let mut hovers: Vec<f64> = vec![];
     for zoomed in 0..3 {
@@ -195,7 +205,7 @@ fn hover(page: &mut Page, table: &mut Table) {
     hovers.sort_by(f64::total_cmp);
     let (worst, middle) = (hovers.last().copied().unwrap_or(0.0), hovers[hovers.len() / 2]);
     table.add(
-        "HTML report of 10 million objects: ms of the worst hover",
+        &format!("{what}: ms of the worst hover"),
         worst,
         Some(SLOWEST_HOVER),
         format!("{} places, median {middle:.2}", hovers.len()),
