@@ -14,9 +14,22 @@ const STYLE: &str = include_str!("assets/style.css");
 const SCRIPTS: &[&str] = &[
     include_str!("assets/text.js"),
     include_str!("assets/state.js"),
+    include_str!("assets/glossary.js"),
+    include_str!("assets/rows.js"),
+    include_str!("assets/facts.js"),
+    include_str!("assets/series.js"),
     include_str!("assets/columns.js"),
     include_str!("assets/heap.js"),
     include_str!("assets/map.js"),
+    include_str!("assets/make.js"),
+    include_str!("assets/grid.js"),
+    include_str!("assets/verdict.js"),
+    include_str!("assets/resident.js"),
+    include_str!("assets/holds.js"),
+    include_str!("assets/heaps.js"),
+    include_str!("assets/timeline.js"),
+    include_str!("assets/change.js"),
+    include_str!("assets/family.js"),
     include_str!("assets/app.js"),
 ];
 

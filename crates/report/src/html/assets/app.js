@@ -1,21 +1,209 @@
-// The page: reads the data and puts the parts in their places.
-import { shown } from './text.js';
+// The page: reads the data and puts the parts in their places. The map comes last, for all else needs no decoding.
+import { counted, shown, size } from './text.js';
 import { State } from './state.js';
+import { GLOSSARY } from './glossary.js';
+import { whyNoObjects } from './facts.js';
 import { island } from './columns.js';
 import { Heap } from './heap.js';
 import { MapView } from './map.js';
+import { absent, alien, bytes, lead, make, part, term, watchPopover } from './make.js';
+import { notesOf, pageHead, processFacts, verdictPart, warnings } from './verdict.js';
+import { ladderPart, ownersPart, waterfallPart } from './resident.js';
+import { duplicatesPart, garbagePart, pinsPart, savingsPart, slackPart, typesPart } from './holds.js';
+import { allocatorsPart } from './heaps.js';
+import { runPart } from './timeline.js';
+import { changePart } from './change.js';
+import { familyPart } from './family.js';
+
+// Strips of a tree that are drawn at once; others when they come into sight.
+const STRIPS_AT_ONCE = 6;
 
 const facts = JSON.parse(document.getElementById('facts').textContent);
 const state = new State(location.hash);
-state.subscribe(() => history.replaceState(null, '', '#' + state.hash()));
 const page = document.getElementById('page');
-page.textContent = '';
-for (const [i, look] of facts.looks.entries()) {
-  const columns = {};
-  for (const name of ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live']) columns[name] = await island(`look${i}-${name}`);
-  const heap = new Heap(look, columns);
-  const place = document.createElement('div');
-  page.append(place);
-  new MapView(place, heap, state);
-  place.append(shown(look.title));
+
+// Which look the tables are of.
+function lookShown() {
+  const chosen = facts.looks[Number(state.get('of'))];
+  if (state.get('of') !== '' && chosen) return chosen;
+  return facts.kind === 'diff' ? facts.looks.at(-1) : facts.looks[0];
 }
+
+function themeSwitch() {
+  const select = make('select', { 'aria-label': 'Colours of the page', on: { change: () => state.set({ theme: select.value }) } }, [['', 'as the system'], ['light', 'light'], ['dark', 'dark']].map(([value, label]) => make('option', { value }, label)));
+  const exactly = make('input', { type: 'checkbox', on: { change: () => state.set({ bytes: exactly.checked ? 'exact' : '' }) } });
+  const follow = () => {
+    const theme = ['light', 'dark'].includes(state.get('theme')) ? state.get('theme') : '';
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    select.value = theme;
+    exactly.checked = state.get('bytes') === 'exact';
+  };
+  follow();
+  state.subscribe((_, changed) => (changed.includes('theme') || changed.includes('bytes')) && follow());
+  return make('div', { class: 'switches noprint' }, make('label', { class: 'check' }, exactly, 'exact bytes'), make('label', {}, make('span', { class: 'visually-hidden', text: 'Colours' }), select));
+}
+
+// Whoever is led to a part comes back to it by the same link.
+function contents(ids) {
+  const links = ids.map(([id, name]) => make('li', {}, make('a', { href: '#section=' + id, on: { click: (event) => { event.preventDefault(); state.set({ section: id }); lead(id); } } }, name)));
+  return make('nav', { class: 'contents noprint', 'aria-label': 'Parts of the report' }, make('ul', {}, links));
+}
+
+// What is lit up on the map, and the way back to the row that it was chosen in.
+function selectionBar(look) {
+  const bar = make('div', { class: 'selection', role: 'status' });
+  const follow = () => {
+    const owner = state.get('owner');
+    const type = state.get('type');
+    const now = look();
+    bar.hidden = owner === '' && type === '';
+    if (bar.hidden) return;
+    const said = owner !== '' ? make('span', {}, 'Lit up: ', alien(owner, owner, 80)) : make('span', {}, 'Lit up: objects of ', alien(type, type, 80));
+    const pins = now.snapshot.pins;
+    const rows = owner !== '' ? pins?.by_owner.filter((p) => p.head === owner) : pins?.by_type.filter((p) => p.type === type);
+    const found = rows?.length > 0 ? make('span', {}, ': ', term('pinned', 'pins'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.pinned, 0), state)), ', ', term('gone', 'back if gone'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.gone, 0), state)), rows.length > 1 ? ` at least, in ${counted(rows.length, 'row')}` : '') : null;
+    const back = make('button', { type: 'button', class: 'quiet', on: { click: () => { state.set({ by: owner !== '' ? 'owner' : 'type' }); lead(pins ? 'pins' : 'types'); } } }, 'To the tables');
+    const clear = make('button', { type: 'button', class: 'quiet', on: { click: () => state.set({ owner: '', type: '' }) } }, 'Clear');
+    bar.replaceChildren(make('span', {}, said, found), make('span', { class: 'actions' }, back, clear));
+  };
+  follow();
+  state.subscribe((_, changed) => ['owner', 'type', 'of', 'bytes'].some((n) => changed.includes(n)) && follow());
+  return bar;
+}
+
+// The place of the map. Says which look has none, and why.
+function mapPart() {
+  const section = part('map', 'The heap', selectionBar(lookShown));
+  const places = facts.looks.map((look, i) => {
+    const place = make('div', { class: 'heapmap', 'data-look': String(i) });
+    const titled = facts.looks.length > 1;
+    section.append(make('div', { class: 'maplook' }, titled ? make('h3', {}, alien(look.title), ` ${size(look.snapshot.memory.rss)}`) : null, look.map ? place : absent(whyNoMap(look))));
+    return look.map ? { place, look, i } : null;
+  });
+  return { section, places: places.filter(Boolean) };
+}
+
+function whyNoMap(look) {
+  const s = look.snapshot;
+  if (s.partial) return 'No map: this look is partial, no heap could be read.';
+  if (!s.owners.some((o) => typeof o.live === 'number')) return 'No map: no heap of this process was walked.';
+  return 'No map: this look was kept without one.';
+}
+
+// Bytes that the regions of a look's map have.
+const mapped = (look) => look.map.regions.reduce((n, r) => n + r.size, 0);
+
+// Heaps on one scale: the same number of bytes in a row of each.
+function drawing(places) {
+  const largest = Math.max(...places.map(({ look }) => mapped(look)), 1);
+  const options = {};
+  if (facts.kind === 'tree') options.strip = true;
+  if (places.length > 1) options.bytesPerRow = 2 ** Math.max(Math.ceil(Math.log2(largest / (options.strip ? 16 : 128))), 16);
+  return async ({ place, look, i }) => {
+    const names = ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live'];
+    const stored = await Promise.all(names.map((name) => island(`look${i}-${name}`)));
+    const columns = Object.fromEntries(names.map((name, n) => [name, stored[n]]));
+    return new MapView(place, new Heap(look, columns, i), state, { ...options, look: i });
+  };
+}
+
+// All that is told of one look.
+function lookParts(look) {
+  const parts = [['waterfall', waterfallPart(look, state)], ['ladder', ladderPart(look, state)], ['pins', pinsPart(look, facts.kind, state)], ['owners', ownersPart(look, state)]];
+  const why = whyNoObjects(look.snapshot, facts.kind);
+  if (why) {
+    parts.push(['types', part('types', 'Types, room to spare, structures, duplicates, garbage', absent(why))]);
+  } else {
+    for (const [id, build] of [['types', typesPart], ['slack', slackPart], ['savings', savingsPart], ['duplicates', duplicatesPart], ['garbage', garbagePart]]) parts.push([id, build(look, facts.kind, state)]);
+  }
+  parts.push(['heaps', allocatorsPart(look, state)]);
+  return parts;
+}
+
+const NAMES = { verdict: 'Verdict', change: 'Change', family: 'Processes', map: 'Map', waterfall: 'From RSS to live', ladder: 'Ladder', run: 'Over time', pins: 'Pins', owners: 'Account', types: 'Types', slack: 'Slack', savings: 'Savings', duplicates: 'Duplicates', garbage: 'Garbage', heaps: 'Allocators', notes: 'Notes', words: 'Words' };
+
+// The tables of one look; those of several are chosen by a row of buttons.
+function ofLook() {
+  const place = make('div', { id: 'look' });
+  let now = null;
+  const fill = () => {
+    if (now === lookShown()) return;
+    now = lookShown();
+    const choice = facts.looks.length > 1 ? chooser(now) : null;
+    place.replaceChildren(...[choice, ...lookParts(now).map(([, element]) => element)].filter(Boolean));
+  };
+  fill();
+  state.subscribe((_, changed) => changed.includes('of') && fill());
+  return place;
+}
+
+function chooser(now) {
+  const about = make('div', { class: 'chooser part' }, make('h2', { id: 'look-h', tabindex: '-1' }, 'In ', alien(now.title)), make('p', { class: 'about' }, alien(now.snapshot.process.command, '', 240)));
+  const { said } = processFacts(now.snapshot);
+  about.append(make('p', { class: 'quietly' }, said.map(([name, value]) => `${name} ${shown(value, 60)}`).join(' · ')));
+  if (now.snapshot.partial) about.append(...warnings({ kind: 'snapshot' }, now.snapshot));
+  const names = facts.looks.map((look, i) => make('option', { value: String(i) }, shown(look.title, 60) + (facts.kind === 'tree' ? `: ${shown(look.snapshot.process.command, 60)}` : '')));
+  const select = make('select', { id: 'of', on: { change: () => { state.set({ of: select.value }); document.getElementById('of')?.focus(); } } }, names);
+  select.value = String(facts.looks.indexOf(now));
+  about.append(make('p', { class: 'noprint' }, make('label', {}, 'The tables below are of ', select)));
+  if (now.snapshot.verdict && facts.kind === 'tree') about.append(make('p', {}, make('b', { text: 'Verdict: ' }), alien(now.snapshot.verdict.sentence, '', 1200)));
+  return about;
+}
+
+function notesPart(notes) {
+  return part('notes', 'Notes', notes.length > 0 ? make('ul', { class: 'notes' }, notes.slice(0, 500).map((n) => make('li', {}, alien(n, '', 600)))) : absent('None.'));
+}
+
+function wordsPart() {
+  const words = Object.entries(GLOSSARY).sort(([a], [b]) => a.localeCompare(b, 'en'));
+  return part('words', 'The words', make('dl', { class: 'glossary' }, words.map(([word, text]) => make('div', {}, make('dt', { text: word }), make('dd', { text })))));
+}
+
+function build() {
+  const first = lookShown();
+  const verdict = facts.kind === 'diff' ? facts.diff.verdict : facts.kind === 'tree' ? null : first?.snapshot.verdict ?? null;
+  const header = make('header', { class: 'top' }, make('div', { class: 'brand' }, make('span', { class: 'mark', 'aria-hidden': 'true' }, [1, 2, 3, 4].map((n) => make('span', { class: 'm' + n }))), 'pydefrag', themeSwitch()), ...pageHead(facts));
+  const { section: map, places } = mapPart();
+  const notes = notesOf(facts, facts.kind === 'snapshot' ? first.snapshot : null);
+  const parts = [...warnings(facts, facts.kind === 'snapshot' ? first.snapshot : null), verdictPart(facts, first, verdict, state), map];
+  if (facts.kind === 'diff') parts.push(changePart(facts, state));
+  if (facts.kind === 'tree') parts.push(familyPart(facts, state));
+  const run = facts.kind === 'snapshot' ? runPart(first, state) : null;
+  if (run) parts.push(run);
+  parts.push(ofLook(), notesPart(notes), wordsPart());
+  page.replaceChildren(...parts);
+  const ids = [...page.querySelectorAll('section.part')].map((s) => [s.id, NAMES[s.id] ?? s.id]);
+  page.before(make('a', { class: 'skip', href: '#section=verdict', on: { click: (event) => { event.preventDefault(); lead('verdict'); } } }, 'To the verdict'), header, contents(ids));
+  page.after(make('footer', {}, 'Made by ', alien(facts.looks[0]?.snapshot.tool ?? facts.tree?.tool ?? 'pydefrag'), '. This file loads nothing, and says nothing to anyone.'));
+  return places;
+}
+
+const places = build();
+watchPopover();
+state.subscribe(() => history.replaceState(null, '', '#' + state.hash()));
+addEventListener('hashchange', () => {
+  state.read(location.hash);
+  if (state.get('section')) lead(state.get('section'));
+});
+if (state.get('section')) lead(state.get('section'));
+document.documentElement.dataset.ready = 'page';
+
+const drawMap = drawing(places);
+const failed = (place, error) => place.replaceChildren(absent(`The map could not be drawn: ${shown(error?.message ?? error, 200)}`));
+// After the tables have been painted.
+await new Promise((done) => { setTimeout(done, 0); });
+for (const [n, given] of places.entries()) {
+  if (n < STRIPS_AT_ONCE) {
+    await drawMap(given).catch((error) => { failed(given.place, error); console.error(error); });
+    continue;
+  }
+  const seen = new IntersectionObserver((entries) => {
+    if (!entries.some((e) => e.isIntersecting)) return;
+    seen.disconnect();
+    drawMap(given).catch((error) => { failed(given.place, error); console.error(error); });
+  }, { rootMargin: '400px' });
+  given.place.classList.add('waiting');
+  seen.observe(given.place);
+}
+document.documentElement.dataset.ready = 'map';
