@@ -8,6 +8,7 @@ mod browser;
 mod diff;
 mod ground_truth;
 mod malloc;
+mod map;
 mod objects;
 mod private;
 mod processes;

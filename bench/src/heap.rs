@@ -12,7 +12,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use pydefrag_harness::{Interpreters, Target};
 use pydefrag_image::{Image, ProcessFacts};
-use pydefrag_walk::{Runtime, State, headers, snapshot, states};
+use pydefrag_walk::{Runtime, State, Wanted, headers, snapshot, states};
 
 use crate::peak;
 use crate::table::{Table, median};
@@ -55,7 +55,7 @@ fn one(tool: &Path, what: &str, minor: u32, pid: u32, table: &mut Table) -> anyh
             timed(|| {
                 let image = Image::open(&facts)?;
                 let runtime = Runtime::find(&image)?;
-                snapshot(&facts, &image, &runtime, false)?;
+                snapshot(&facts, &image, &runtime, Wanted::default())?;
                 Ok(())
             })?,
             timed(|| {

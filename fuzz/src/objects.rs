@@ -5,7 +5,7 @@ use pydefrag_image::Image;
 use pydefrag_layout::objects::{
     self, OB_SIZE, Objects, bytearray, deque, dict, flag, list, module, set, type_object, weakref,
 };
-use pydefrag_walk::{Asked, Runtime, explain, snapshot};
+use pydefrag_walk::{Asked, Runtime, Wanted, explain, snapshot};
 
 use super::walk::{Feed, INTERPRETERS, Planted, facts, sound};
 
@@ -59,7 +59,10 @@ pub fn objects(data: &[u8]) {
 }
 
 fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
-    let Ok(mut looked) = snapshot(&facts(), image, runtime, true) else { return };
+    let Ok(mut looked) = snapshot(&facts(), image, runtime, Wanted { objects: true, map: true })
+    else {
+        return;
+    };
     let before: Vec<_> = looked.snapshot.owners.iter().map(|o| o.account).collect();
     let asked = Asked { until: None, progress: &|_, _| (), show_values: false, blocks: 64, at };
     explain(image, runtime, &mut looked, &asked).expect("planted memory is never denied");

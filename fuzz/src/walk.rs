@@ -10,7 +10,7 @@ use pydefrag_layout::cpython::{self, DebugOffsets, Obmalloc, Version};
 use pydefrag_layout::pymalloc::{
     ARENA_OBJECT, DUMMY_CLASS, Geometry, POOL_HEADER, STATE_ARENAS, STATE_MAXARENAS, block_size,
 };
-use pydefrag_walk::{Runtime, headers, snapshot, states};
+use pydefrag_walk::{Runtime, Wanted, headers, snapshot, states};
 
 const RUNTIME: u64 = 0x10_0000;
 pub(super) const INTERPRETERS: [u64; 2] = [0x20_0000, 0x28_0000];
@@ -66,7 +66,12 @@ fn check(image: &Image, runtime: &Runtime) {
         let live: u32 = walked.detail.bitmap(pool).iter().map(|w| w.count_ones()).sum();
         assert_eq!(live, u32::from(pool.used));
     }
-    let Ok(looked) = snapshot(&facts(), image, runtime, false) else { return };
+    let Ok(looked) = snapshot(&facts(), image, runtime, Wanted { objects: false, map: true })
+    else {
+        return;
+    };
+    let map = looked.detail.map.as_ref().expect("a map was wanted");
+    assert!(map.fits(&looked.detail), "a map that does not fit");
     let snapshot = looked.snapshot;
     let owned: u64 = snapshot.owners.iter().map(|o| o.resident).sum();
     assert_eq!(owned + snapshot.unattributed, snapshot.memory.rss, "{:#?}", snapshot.owners);

@@ -8,7 +8,7 @@ use pydefrag_heap::Partial;
 use pydefrag_image::{
     Denial, Identity, Image, LookError, OpenError, ProcessFacts, ReadError, diagnose,
 };
-use pydefrag_walk::{Asked, Looked, Refusal, Runtime, explain, snapshot, snapshot_partial};
+use pydefrag_walk::{Asked, Looked, Refusal, Runtime, Wanted, explain, snapshot, snapshot_partial};
 
 use crate::failure::hinted;
 use crate::objects::Objects;
@@ -101,7 +101,8 @@ fn attempt(
     Ok(match readable(&image) {
         Ok(()) => {
             let looked = Runtime::find(&image).and_then(|runtime| {
-                let mut looked = snapshot(facts, &image, &runtime, objects.wanted)?;
+                let wanted = Wanted { objects: objects.wanted, map: objects.map };
+                let mut looked = snapshot(facts, &image, &runtime, wanted)?;
                 let asked = Asked {
                     until: objects.within.map(|w| Instant::now() + w),
                     progress: report,

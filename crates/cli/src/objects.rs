@@ -16,7 +16,7 @@ const BEYOND: u64 = 1 << 56;
 pub(crate) struct Objects {
     /// Whether they are looked at at all.
     pub(crate) wanted: bool,
-    /// The heaps are kept as a map, for a picture.
+    /// A map of the heaps is wanted, with them or without.
     pub(crate) map: bool,
     /// Contents of duplicated strings may be shown.
     pub(crate) show_values: bool,

@@ -57,7 +57,7 @@ pub use explanation::{
 };
 pub use fit::{RequestFit, request_fit};
 pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
-pub use map::{Group, Map, MapOwner, Named, Region, Tile};
+pub use map::{Group, Map, MapOwner, Named, Region, Tile, Tiles};
 pub use owner::{Basis, Owner, OwnerKind};
 pub use pymalloc::{InterpreterHeap, Pymalloc, SizeClass};
 pub use run::{Child, Ended, Run, Sample, measures, peak_index};

@@ -10,12 +10,15 @@
 //! number for each live block, in order of address.
 
 mod columns;
+mod tiles;
+mod varint;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Detail, OS_PAGE, PoolRecord, PoolState, RootKind};
 
 pub use columns::Column;
+pub use tiles::{Tile, Tiles};
 
 /// The walked heaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,8 +28,8 @@ pub struct Map {
     pub regions: Vec<Region>,
     /// Flags of each OS page of the regions, in their order: see [`page`].
     pub pages: Vec<u8>,
-    /// What malloc's regions consist of, in order, without gaps: bytes, and what they are.
-    pub tiles: Vec<(u64, Tile)>,
+    /// What malloc's regions consist of, in order, without gaps.
+    pub tiles: Tiles,
     /// What the live blocks are; `None` where objects were not looked at.
     pub named: Option<Named>,
 }
@@ -66,54 +69,6 @@ pub struct Region {
     pub pools: u32,
     /// Tiles. 0 for pymalloc.
     pub tiles: u32,
-}
-
-/// What a tile of malloc's is. A tile begins at its chunk's size field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Tile {
-    /// A chunk in use: 8 bytes of header, then the block.
-    Used = 0,
-    /// A chunk with a mapping of its own: 16 bytes of header, then the block.
-    Mapped = 1,
-    /// A chunk in a tcache or fastbin: 8 bytes of header, then free bytes.
-    Cached = 2,
-    /// A free chunk, header and all.
-    Free = 3,
-    /// The top chunk.
-    Top = 4,
-    /// The allocator's own: what lies before the first chunk, fenceposts.
-    Overhead = 5,
-    /// What could not be followed.
-    Unread = 6,
-    /// More of the block before it, behind a stretch that was left out.
-    Rest = 7,
-    /// A chunk in a fastbin: free, header and all.
-    Fast = 8,
-}
-
-impl Tile {
-    const ALL: [Tile; 9] = [
-        Tile::Used,
-        Tile::Mapped,
-        Tile::Cached,
-        Tile::Free,
-        Tile::Top,
-        Tile::Overhead,
-        Tile::Unread,
-        Tile::Rest,
-        Tile::Fast,
-    ];
-
-    /// The tile with this number, if there is one.
-    pub fn from_number(n: u8) -> Option<Tile> {
-        Tile::ALL.get(usize::from(n)).copied()
-    }
-
-    /// A live block begins in it.
-    pub fn is_block(self) -> bool {
-        matches!(self, Tile::Used | Tile::Mapped)
-    }
 }
 
 /// What the live blocks are.
@@ -219,7 +174,7 @@ impl Map {
             let mut size = 0u64;
             for _ in 0..r.tiles {
                 let Some((bytes, tile)) = tiles.next() else { return false };
-                size = size.saturating_add(*bytes);
+                size = size.saturating_add(bytes);
                 blocks += usize::from(tile.is_block());
             }
             if size != r.size {

@@ -23,6 +23,7 @@ mod headers;
 mod libc;
 mod light;
 mod malloc;
+mod map;
 mod objects;
 mod obmalloc;
 mod pool;
@@ -40,6 +41,6 @@ pub use objects::{Asked, explain};
 pub use obmalloc::{State, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};
-pub use snapshot::{Looked, memory, snapshot, snapshot_partial};
+pub use snapshot::{Looked, Wanted, memory, snapshot, snapshot_partial};
 
 pub use pydefrag_image::Image;

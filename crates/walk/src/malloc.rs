@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: `arenas` (where they are, found without symbols) → `tcache` (which chunks only
 //! look used, and whose arena is whose) → `chunks` (the chain of each heap) → `account` (what each
-//! resident byte is). `reader` reads, in large pieces where chunks follow each other and page by page
+//! resident byte is), and `picture` where a map is wanted. `reader` reads, in large pieces where chunks follow each other and page by page
 //! where a list jumps. `free` counts only what is free, for light looks.
 //!
 //! Invariant: for an arena, `used + overhead + tcache + free + unread = system`, and its account sums to
@@ -12,6 +12,7 @@ mod account;
 mod arenas;
 mod chunks;
 mod free;
+mod picture;
 pub(crate) mod reader;
 mod tcache;
 
@@ -21,10 +22,13 @@ use pydefrag_layout::malloc::CHUNK_HEADER;
 
 pub(crate) use arenas::{Arenas, Segment, find};
 pub(crate) use free::free;
+pub(crate) use picture::Picture;
 
 use account::Sums;
 use chunks::{Piece, follow};
 use reader::Pages;
+
+use crate::snapshot::Wanted;
 
 /// What an arena holds.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct ArenaWalk {
     /// Places where chunks could not be followed.
     pub(crate) broken: u64,
     pub(crate) segments: Vec<Segment>,
+    /// Where a map is wanted.
+    pub(crate) picture: Option<Picture>,
 }
 
 /// malloc, walked.
@@ -48,23 +54,23 @@ pub(crate) struct MallocWalk {
     pub(crate) used: Vec<(u64, u64)>,
 }
 
-/// Walks all arenas; `list`: chunks in use are wanted one by one. The error is a process that is gone or
-/// forbids reading.
-pub(crate) fn walk(image: &Image, found: &Arenas, list: bool) -> Result<MallocWalk, ReadError> {
+/// Walks all arenas; chunks in use are listed one by one where objects are wanted. The error is a process
+/// that is gone or forbids reading.
+pub(crate) fn walk(image: &Image, found: &Arenas, wanted: Wanted) -> Result<MallocWalk, ReadError> {
     let threads = threads(image.pid);
     let mut pages = Pages::new(image);
     let cached = tcache::cached(&mut pages, found, &threads)?;
     let (mut arenas, mut used) = (Vec::new(), Vec::new());
     for arena in &found.arenas {
         let fast = chunks::fastbins(&mut pages, arena, found.safe_linking)?;
-        let mut sums = Sums::new(image, arena, &fast, &cached.chunks);
+        let mut sums = Sums::new(image, arena, &fast, &cached.chunks, wanted.map);
         let mut broken = 0;
         for segment in &arena.segments {
             sums.begin(segment);
             follow(image, &mut pages, arena, segment, &mut |piece| {
                 broken += u64::from(matches!(piece, Piece::Lost { .. }));
                 if let Piece::Chunk { at, size, free: false } = piece
-                    && list
+                    && wanted.objects
                     && !fast.contains(&at)
                     && !cached.chunks.contains(&at)
                 {
@@ -95,6 +101,6 @@ pub fn malloc_at(
     let of = |form| arenas::of_ring(image, main, form, safe_linking);
     let Some(found) = forms.into_iter().find_map(of) else { return Ok(Vec::new()) };
     free(image, &found)?;
-    let walked = walk(image, &found, true)?;
+    let walked = walk(image, &found, Wanted { objects: true, map: true })?;
     Ok(walked.arenas.into_iter().map(|a| (a.counts, a.account)).collect())
 }

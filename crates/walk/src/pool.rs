@@ -56,6 +56,8 @@ pub(crate) struct Returnable {
     pub(crate) purge: u64,
     /// Live bytes on exclusive resident OS pages: what perfect packing has to pack.
     pub(crate) live_exclusive: u64,
+    /// Bit k: its k-th OS page is resident, and has neither a live byte nor the header.
+    pub(crate) holes: u8,
 }
 
 /// A consistent pool.
@@ -157,6 +159,7 @@ impl Contents {
             back.live_exclusive += exclusive * live;
             if live == 0 && page > 0 {
                 to.holes += OS_PAGE;
+                back.holes |= 1 << page;
                 back.purge += exclusive * OS_PAGE;
                 continue;
             }
@@ -360,6 +363,8 @@ mod tests {
             let (expected, expected_back) = recount(class, carved, &free, g, pages);
             prop_assert_eq!(account, expected);
             prop_assert_eq!(back.purge, expected_back);
+            prop_assert_eq!(u64::from(back.holes.count_ones()) * OS_PAGE, account.holes);
+            prop_assert_eq!(back.holes & !pages.resident, 0);
             prop_assert!(back.live_exclusive <= account.live);
             if pages.exclusive & pages.resident == pages.resident {
                 prop_assert_eq!(back.live_exclusive, account.live);

@@ -40,6 +40,8 @@ pub struct Walk {
     pub detail: Detail,
     /// Addresses of the arenas, with the index of their interpreter.
     pub arenas: Vec<(u64, usize)>,
+    /// By pool of `detail`: bit k is set where its k-th OS page is a hole.
+    pub(crate) holes: Vec<u8>,
 }
 
 /// What one arena holds.
@@ -58,6 +60,7 @@ struct ArenaWalk {
     runs: FreeRuns,
     torn: Torn,
     pools: Vec<PoolRecord>,
+    holes: Vec<u8>,
     bitmaps: Vec<u64>,
     gone: bool,
 }
@@ -122,6 +125,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
     let (mut purge, mut exclusive, mut torn) = (0, 0, Torn::default());
     let mut live_exclusive = vec![[0u64; CLASSES]; states.len()];
     let (mut arenas, mut runs, mut end) = (Vec::new(), FreeRuns::default(), 0);
+    let mut holes = Vec::new();
     for (i, address, w) in walked {
         torn.pools += w.torn.pools;
         torn.retried += w.torn.retried;
@@ -158,6 +162,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         let base = detail.bitmaps.len() as u32;
         detail.pools.extend(w.pools.iter().map(|p| PoolRecord { bitmap: p.bitmap + base, ..*p }));
         detail.bitmaps.extend(&w.bitmaps);
+        holes.extend(&w.holes);
     }
     for (heap, classes) in heaps.iter_mut().zip(classes) {
         heap.classes = (0..CLASSES as u8)
@@ -181,7 +186,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         })
         .sum();
     let ideal = exclusive.saturating_sub(packed).max(purge);
-    Walk { pymalloc, accounts, purge, ideal, torn, detail, arenas }
+    Walk { pymalloc, accounts, purge, ideal, torn, detail, arenas, holes }
 }
 
 /// One arena being read.
@@ -261,8 +266,9 @@ impl ArenaReader<'_> {
                 exclusive: there.exclusive,
                 bitmap: out.bitmaps.len() as u32,
             };
+            let mut holes = 0;
             match found {
-                Some(Some(pool)) => self.take(pool, there, &mut record, &mut out),
+                Some(Some(pool)) => holes = self.take(pool, there, &mut record, &mut out),
                 Some(None) => {
                     record.state = PoolState::Free;
                     self.take_free(there, &mut out);
@@ -274,6 +280,7 @@ impl ArenaReader<'_> {
                 }
             }
             out.pools.push(record);
+            out.holes.push(holes);
         }
         let end = page_of(first + g.pools_in(arena.address) * g.pool_size);
         self.edge(&pages, end..pages.flags.len(), &mut out);
@@ -376,7 +383,8 @@ impl ArenaReader<'_> {
         Ok(None)
     }
 
-    fn take(&self, pool: Pool, there: Pages, record: &mut PoolRecord, out: &mut ArenaWalk) {
+    /// Adds a pool; the OS pages of it that are holes.
+    fn take(&self, pool: Pool, there: Pages, record: &mut PoolRecord, out: &mut ArenaWalk) -> u8 {
         let g = self.geometry;
         let contents = match pool {
             Pool::Used(contents) => contents,
@@ -384,7 +392,8 @@ impl ArenaReader<'_> {
                 record.state = PoolState::Free;
                 record.class = header.class.unwrap_or(0);
                 record.carved = header.carved as u16;
-                return self.take_free(there, out);
+                self.take_free(there, out);
+                return 0;
             }
         };
         record.state = PoolState::Used;
@@ -400,6 +409,7 @@ impl ArenaReader<'_> {
         out.purge += back.purge;
         out.live_exclusive[contents.class as usize] += back.live_exclusive;
         contents.free_runs(g, there, &mut out.runs);
+        back.holes
     }
 
     /// A free pool: its header's bytes are metadata, all else a free span; parking it returns both.

@@ -13,6 +13,7 @@ use pydefrag_layout::malloc::CHUNK_HEADER;
 use crate::allocators::{Served, served};
 use crate::libc::Glibc;
 use crate::malloc::{self, MallocWalk};
+use crate::map;
 use crate::objects::Chunk;
 use crate::obmalloc::{State, States, states};
 use crate::pymalloc::{Walk, walk};
@@ -31,6 +32,15 @@ pub struct Looked {
     pub pages: Vec<PageRun>,
     /// Where live blocks are, where objects are wanted.
     pub(crate) heap: Option<Heap>,
+}
+
+/// What is wanted of a look beside the account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Objects will be looked at too, so where live blocks are is kept.
+    pub objects: bool,
+    /// A map of the heaps, for a picture.
+    pub map: bool,
 }
 
 /// What looking at objects needs of the walked heaps.
@@ -82,19 +92,18 @@ fn pages(image: &Image) -> Vec<PageRun> {
 }
 
 /// Makes the account of a process whose memory may be read.
-/// `objects`: they will be looked at too, so where live blocks are is kept.
 pub fn snapshot(
     facts: &ProcessFacts,
     image: &Image,
     runtime: &Runtime,
-    objects: bool,
+    wanted: Wanted,
 ) -> Result<Looked, Refusal> {
     let read = |source| Refusal::Read { pid: image.pid, source };
     let States { states, interpreters } = states(image, runtime)?;
-    let walked = walk(image, &states).map_err(read)?;
+    let mut walked = walk(image, &states).map_err(read)?;
     let served = served(image, runtime);
     let (libc, glibc) = crate::libc::find(image);
-    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc, objects).transpose());
+    let malloc = glibc.and_then(|glibc| walk_malloc(image, &glibc, wanted).transpose());
     let mut malloc = malloc.transpose().map_err(read)?;
     let arena = |(at, i): &(u64, usize)| recognise::arena(*at, states[*i].geometry, *i);
     let mut claims: Vec<_> = walked.arenas.iter().map(arena).collect();
@@ -103,9 +112,13 @@ pub fn snapshot(
     let regions =
         divide(image, Some(runtime), Walked { claims, malloc: malloc.is_some(), mimalloc });
 
-    let heap = objects.then(|| {
+    let names = heap_names(&walked);
+    walked.detail.map = wanted.map.then(|| {
+        Box::new(map::map(image, &states, &walked, malloc.as_mut(), &regions.mapped_chunks, &names))
+    });
+    let heap = wanted.objects.then(|| {
         let front = if served.debug_hooks { DEBUG_FRONT } else { 0 };
-        heap(&states, &walked, malloc.as_mut(), &regions, front)
+        heap(&states, &walked, malloc.as_mut(), &regions, names, front)
     });
     let any_arena = walked.pymalloc.arenas > 0;
     let allocator = match served.by {
@@ -162,13 +175,10 @@ fn heap(
     walked: &Walk,
     mut malloc: Option<&mut MallocWalk>,
     regions: &Regions,
+    owners: Vec<String>,
     front: u64,
 ) -> Heap {
-    let interpreters = &walked.pymalloc.interpreters;
-    let mut owners: Vec<_> =
-        interpreters.iter().map(|i| pymalloc_name(interpreters.len(), i.id)).collect();
-    let first = owners.len();
-    owners.extend([MAIN_ARENA, THREAD_ARENAS, MMAPPED].map(String::from));
+    let first = walked.pymalloc.interpreters.len();
     let range = |start, end, owner| HeapRange { start, end, owner };
     let arena = |(at, i): &(u64, usize)| range(*at, *at + states[*i].geometry.arena_size, *i);
     let mut ranges: Vec<_> = walked.arenas.iter().map(arena).collect();
@@ -184,6 +194,13 @@ fn heap(
     let chunks = used.into_iter().chain(mapped);
     let chunks = chunks.map(|(address, size)| Chunk { address, size }).collect();
     Heap { chunks, ranges, owners, front }
+}
+
+/// The walked owners' names: of each interpreter's pymalloc, then of malloc's parts.
+fn heap_names(walked: &Walk) -> Vec<String> {
+    let interpreters = &walked.pymalloc.interpreters;
+    let names = interpreters.iter().map(|i| pymalloc_name(interpreters.len(), i.id));
+    names.chain([MAIN_ARENA, THREAD_ARENAS, MMAPPED].map(String::from)).collect()
 }
 
 /// Makes what maps, smaps and pagemap alone tell, where memory may not be read.
@@ -241,7 +258,7 @@ pub fn memory(facts: &ProcessFacts, mappings: &[Mapping]) -> Memory {
 fn walk_malloc(
     image: &Image,
     glibc: &Glibc<'_>,
-    list: bool,
+    wanted: Wanted,
 ) -> Result<Option<MallocWalk>, pydefrag_image::ReadError> {
     let Some(found) = malloc::find(image, glibc.mapping, glibc.version.as_deref()) else {
         return Ok(None);
@@ -250,7 +267,7 @@ fn walk_malloc(
     if found.arenas.iter().all(|a| a.state.system == 0) {
         return Ok(None);
     }
-    malloc::walk(image, &found, list).map(Some)
+    malloc::walk(image, &found, wanted).map(Some)
 }
 
 const MAIN_ARENA: &str = "malloc main arena";

@@ -14,7 +14,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Map, MapOwner, Named, Region, Tile};
+use super::varint::{put, take};
+use super::{Group, Map, MapOwner, Named, Region, Tiles};
 
 /// A column's name and its bytes.
 pub type Column = (&'static str, Vec<u8>);
@@ -41,14 +42,10 @@ impl Map {
             owners: named.map(|n| n.owners.clone()).unwrap_or_default(),
             groups: named.map(|n| n.groups.clone()).unwrap_or_default(),
         };
-        let mut tiles = Vec::with_capacity(self.tiles.len() * 2);
-        for (bytes, tile) in &self.tiles {
-            put(&mut tiles, u128::from(*bytes) << 4 | *tile as u128);
-        }
         let mut columns = vec![
             ("head", serde_json::to_vec(&head)?),
             ("pages", self.pages.clone()),
-            ("tiles", tiles),
+            ("tiles", self.tiles.encoded().to_vec()),
         ];
         if let Some(named) = named {
             let blocks = match named.groups.len() <= 256 {
@@ -70,13 +67,7 @@ impl Map {
     /// The map of these columns; `None` where they make none.
     pub fn of_columns(column: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Map> {
         let head: Head = serde_json::from_slice(&column("head")?).ok()?;
-        let mut tiles = Vec::new();
-        let bytes = column("tiles")?;
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let word = take(&mut rest)?;
-            tiles.push((u64::try_from(word >> 4).ok()?, Tile::from_number((word & 15) as u8)?));
-        }
+        let tiles = Tiles::of_encoded(column("tiles")?)?;
         let named = match head.types {
             None => None,
             Some(types) => {
@@ -102,32 +93,12 @@ impl Map {
     }
 }
 
-fn put(to: &mut Vec<u8>, mut word: u128) {
-    while word >= 128 {
-        to.push(word as u8 | 128);
-        word >>= 7;
-    }
-    to.push(word as u8);
-}
-
-fn take(from: &mut &[u8]) -> Option<u128> {
-    let mut word = 0;
-    for shift in (0..70).step_by(7) {
-        let (byte, rest) = from.split_first()?;
-        *from = rest;
-        word |= u128::from(byte & 127) << shift;
-        if byte & 128 == 0 {
-            return Some(word);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Tile;
 
     pub(crate) fn sample() -> Map {
         let region = |start, pools, tiles, heap: &str| Region {
@@ -143,7 +114,9 @@ mod tests {
                 region(0x10_0000, 0, 0, "pymalloc"),
             ],
             pages: vec![3, 1, 0x2b, 4, 0, 0, 0, 0],
-            tiles: vec![(32, Tile::Overhead), (64, Tile::Used), (0x4000 - 96, Tile::Top)],
+            tiles: [(32, Tile::Overhead), (64, Tile::Used), (0x4000 - 96, Tile::Top)]
+                .into_iter()
+                .collect(),
             named: Some(Named {
                 types: vec!["str".into()],
                 owners: vec![MapOwner {
@@ -195,8 +168,11 @@ mod tests {
         assert!(!change(|m| m.regions[0].size = !0xfff));
         assert!(!change(|m| m.regions[1].start = 0x2000));
         assert!(!change(|m| m.regions[1].pools = 1));
-        assert!(!change(|m| m.tiles[0].0 = 48));
-        assert!(!change(|m| m.tiles.push((16, Tile::Free))));
+        assert!(!change(
+            |m| m.tiles = [(32, Tile::Overhead), (64, Tile::Used)].into_iter().collect()
+        ));
+        assert!(!change(|m| m.regions[0].tiles = 2));
+        assert!(!change(|m| m.tiles.push(16, Tile::Free)));
         assert!(!change(|m| m.named.as_mut().unwrap().blocks.push(0)));
         assert!(!change(|m| m.named.as_mut().unwrap().blocks[0] = 1));
         assert!(!change(|m| m.named.as_mut().unwrap().groups[0].of = Some(1)));

@@ -4,7 +4,7 @@
 //! `malloc_trim` gives back: it first merges what is in fastbins with free neighbours, then drops every
 //! OS page inside a free chunk save for the chunk's own fields, and the end of the brk heap.
 
-use pydefrag_heap::{Account, MallocArena, OS_PAGE};
+use pydefrag_heap::{Account, MallocArena, OS_PAGE, Tile};
 use pydefrag_image::{Image, PageRun};
 use pydefrag_layout::malloc::{FREE_CHUNK, SMALLEST_CHUNK};
 use rustc_hash::FxHashSet;
@@ -12,6 +12,7 @@ use rustc_hash::FxHashSet;
 use super::ArenaWalk;
 use super::arenas::{Arena, Segment};
 use super::chunks::Piece;
+use super::picture::Picture;
 
 /// Residency of addresses that only grow.
 struct Cursor {
@@ -60,6 +61,7 @@ pub(crate) struct Sums<'a> {
     needed: u64,
     segments: Vec<Segment>,
     current: Segment,
+    picture: Option<Picture>,
 }
 
 impl<'a> Sums<'a> {
@@ -68,6 +70,7 @@ impl<'a> Sums<'a> {
         arena: &Arena,
         fast: &'a FxHashSet<u64>,
         cached: &'a FxHashSet<u64>,
+        picture: bool,
     ) -> Self {
         let none = || Cursor { runs: Vec::new(), at: 0 };
         Sums {
@@ -98,6 +101,14 @@ impl<'a> Sums<'a> {
                 holds_top: false,
                 ends_at_brk: false,
             },
+            picture: picture.then(Picture::default),
+        }
+    }
+
+    /// What lies behind the last tile, up to here.
+    fn tile(&mut self, end: u64, tile: Tile) {
+        if let Some(p) = &mut self.picture {
+            p.tile(end, tile);
         }
     }
 
@@ -106,10 +117,14 @@ impl<'a> Sums<'a> {
         self.cursor = Cursor { runs: runs.clone(), at: 0 };
         self.behind = Cursor { runs, at: 0 };
         self.current = *segment;
+        if let Some(p) = &mut self.picture {
+            p.begin(segment.start);
+        }
         // What lies before the first chunk of a thread arena's heap is its own.
         if let Some(first) = segment.first {
             self.metadata(segment.start, first + 8);
             self.counts.overhead += first - segment.start;
+            self.tile((first + 8).min(segment.end), Tile::Overhead);
         }
     }
 
@@ -121,6 +136,9 @@ impl<'a> Sums<'a> {
 
     fn keep(&mut self, segment: Segment) {
         if segment.start < segment.end {
+            if let Some(p) = &mut self.picture {
+                p.end(segment.end);
+            }
             self.segments.push(segment);
         }
     }
@@ -138,12 +156,16 @@ impl<'a> Sums<'a> {
             Piece::Top { at, size } => self.top(at, size),
             Piece::Fence { at, size } => {
                 self.finish_run();
-                self.metadata(at + 8, (at + size).min(self.current.end));
+                let end = (at + size).min(self.current.end);
+                self.metadata(at + 8, end);
+                self.tile(end, Tile::Overhead);
                 self.counts.overhead += size;
             }
             Piece::Lost { at, size } => {
                 self.finish_run();
-                let (resident, _) = self.cursor.resident(at + 8, self.next(at + size));
+                let end = self.next(at + size);
+                let (resident, _) = self.cursor.resident(at + 8, end);
+                self.tile(end, Tile::Unread);
                 self.account.unread += resident;
             }
             // The word before the first chunk's size is nobody's.
@@ -151,7 +173,11 @@ impl<'a> Sums<'a> {
                 // glibc counts what others took of brk between its chunks as the arena's.
                 self.counts.overhead += self.foreign.take().map_or(0, |from| at - from);
                 self.current.start = at;
+                if let Some(p) = &mut self.picture {
+                    p.begin(at);
+                }
                 self.metadata(at, self.next(at));
+                self.tile(self.next(at), Tile::Overhead);
             }
             Piece::Start { .. } => {}
             Piece::Foreign { at } => {
@@ -178,6 +204,10 @@ impl<'a> Sums<'a> {
             self.exclusive += exclusive;
             let (first, last) = droppable(at, size);
             let holes = if first < last { self.cursor.resident(first, last).0 } else { 0 };
+            self.tile(end, Tile::Free);
+            if let Some(p) = self.picture.as_mut().filter(|_| holes > 0) {
+                p.holes.push((first, last));
+            }
             self.account.holes += holes;
             self.account.pinned_free += resident - holes;
             return self.extend_run(at, size);
@@ -189,6 +219,7 @@ impl<'a> Sums<'a> {
             self.counts.free += size;
             self.counts.fastbins += size;
             self.account.cached += head + body;
+            self.tile(end, Tile::Fast);
             return self.extend_run(at, size);
         }
         self.finish_run();
@@ -198,7 +229,9 @@ impl<'a> Sums<'a> {
         if self.cached.contains(&at) {
             self.counts.tcache += size - 8;
             self.account.cached += body;
+            self.tile(end, Tile::Cached);
         } else {
+            self.tile(end, Tile::Used);
             self.counts.used += size - 8;
             self.counts.used_chunks += 1;
             self.account.live += body;
@@ -213,6 +246,7 @@ impl<'a> Sums<'a> {
         let (resident, exclusive) = self.cursor.resident(at + 8, upto);
         self.exclusive += exclusive;
         self.account.top += resident;
+        self.tile(upto, Tile::Top);
         self.counts.free += size;
         self.counts.top = size;
         // A free neighbour is merged into it, and only the main arena's is trimmed.
@@ -220,8 +254,7 @@ impl<'a> Sums<'a> {
         let end = at + size;
         if self.main && self.current.ends_at_brk && end == self.current.end {
             let area = (end - from).saturating_sub(SMALLEST_CHUNK + 1);
-            let (_, exclusive) = self.behind.resident(end - (area & !(OS_PAGE - 1)), end);
-            self.trim += exclusive;
+            self.trimmed(end - (area & !(OS_PAGE - 1)), end);
         }
     }
 
@@ -239,7 +272,15 @@ impl<'a> Sums<'a> {
         let Some((from, to)) = self.run.take() else { return };
         let (first, last) = droppable(from, to - from);
         if first < last {
-            self.trim += self.behind.resident(first, last).1;
+            self.trimmed(first, last);
+        }
+    }
+
+    fn trimmed(&mut self, first: u64, end: u64) {
+        let (_, exclusive) = self.behind.resident(first, end);
+        self.trim += exclusive;
+        if let Some(p) = self.picture.as_mut().filter(|_| exclusive > 0) {
+            p.trimmed.push((first, end));
         }
     }
 
@@ -260,6 +301,7 @@ impl<'a> Sums<'a> {
             trim: self.trim,
             broken,
             segments: self.segments,
+            picture: self.picture,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use pydefrag_heap::map::page;
 use pydefrag_heap::{Explanation, Garbage, Generation, RootKind, Snapshot};
 use pydefrag_image::{Image, Log, ReadError, Records, Words};
 use pydefrag_layout::objects;
@@ -24,6 +25,7 @@ use super::stream::{self, Progress, stream};
 use super::tables::Tables;
 use super::types::Types;
 use super::{freelists, roots, sites};
+use crate::map::Flags;
 use crate::runtime::Runtime;
 use crate::snapshot::Looked;
 
@@ -92,7 +94,8 @@ pub fn explain(
             "malloc was not walked: large buffers have no owner, nor what only they refer to";
         looked.snapshot.notes.push(what.into());
     }
-    let detail = std::mem::take(&mut looked.detail);
+    let mut detail = std::mem::take(&mut looked.detail);
+    let mut map = detail.map.take();
     let result = (|| {
         let Some(blocks) = Blocks::of(&detail, heap.chunks) else {
             return Err(Failure::Other("more blocks than can be numbered"));
@@ -141,6 +144,12 @@ pub fn explain(
         };
         let sums =
             tables.sums(&read.counts, &read.slack, &read.texts, read.one_in, asked.show_values);
+        if let Some(map) = &mut map {
+            let mut flags = Flags::new(map);
+            for pool in &sums.emptied {
+                flags.returns(*pool, pool + u64::from(detail.pool_size), page::COMPACT);
+            }
+        }
         apply(
             &mut looked.snapshot,
             &heap.ranges,
@@ -154,6 +163,7 @@ pub fn explain(
         looked.snapshot.explanation.iter_mut().for_each(|e| e.blocks.clone_from(&blocks));
         Ok(())
     })();
+    detail.map = map;
     looked.detail = detail;
     match result {
         Ok(()) => Ok(()),

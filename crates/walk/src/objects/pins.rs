@@ -78,6 +78,8 @@ pub(crate) struct Pinned {
     pub(crate) pinned: u64,
     /// Bytes that compaction gives back beyond a purge.
     pub(crate) compact: u64,
+    /// Addresses of the pools that compaction empties.
+    pub(crate) emptied: Vec<u64>,
 }
 
 /// A page's live blocks: number and bytes on this page.
@@ -227,6 +229,7 @@ pub(crate) fn pins<G: Grouping>(
         groups: sums.groups.into_iter().map(Groups::finish).collect(),
         pinned: sums.pinned.max(0.0).round() as u64,
         compact,
+        emptied: empty.iter().map(|i| blocks.pools[*i as usize].address).collect(),
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Sums {
     pub(crate) duplicates: Duplicates,
     pub(crate) garbage: Garbage,
     pub(crate) compact: u64,
+    /// Addresses of the pools that compaction empties.
+    pub(crate) emptied: Vec<u64>,
 }
 
 /// Blocks by type, by head of chain, by site.
@@ -158,6 +160,7 @@ impl Tables<'_> {
         let [by_type, by_head, by_place, by_shape] = &pinned.groups[..] else { return sums };
         step(6);
         sums.compact = pinned.compact;
+        sums.emptied.clone_from(&pinned.emptied);
         sums.pins.pinned = pinned.pinned;
         sums.pins.by_type = self.type_pins(by_type);
         sums.pins.by_owner = self.owner_pins(by_head, by_shape, &heads);

@@ -7,14 +7,15 @@ use pydefrag_image::{Image, ProcessFacts};
 
 use crate::objects::{Asked, explain};
 use crate::runtime::Runtime;
-use crate::snapshot::{Looked, snapshot};
+use crate::snapshot::{Looked, Wanted, snapshot};
 
 fn looked(target: &Target, until: Option<Instant>) -> Looked {
     target.wait_blocked();
     let facts = ProcessFacts::of(target.pid() as i32).expect("it runs");
     let image = Image::open(&facts).expect("it may be looked at");
     let runtime = Runtime::find(&image).expect("it is Python");
-    let mut looked = snapshot(&facts, &image, &runtime, true).expect("it is understood");
+    let mut looked = snapshot(&facts, &image, &runtime, Wanted { objects: true, map: false })
+        .expect("it is understood");
     let asked = Asked { until, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
     explain(&image, &runtime, &mut looked, &asked).expect("it may be read");
     looked
