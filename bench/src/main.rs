@@ -1,14 +1,15 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- look]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `look` only the HTML report.
+//! objects costs, `map` what the map of them does, `look` the HTML report.
 
 #![forbid(unsafe_code)]
 
 mod churn;
 mod heap;
 mod look;
+mod map;
 mod objects;
 mod peak;
 mod run;
@@ -23,18 +24,26 @@ fn main() -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         // A child of ours: runs a command and says the peak RSS of its children.
         Some("peak") => return peak::of_children(&args[1..]),
-        Some("--write" | "objects" | "look") | None => {}
+        // Another: looks at a process once and says what that cost.
+        Some("explain") => return map::child(&args[1..]),
+        Some("--write" | "objects" | "map" | "look") | None => {}
         Some(other) => {
-            bail!("unknown argument {other}; usage: pydefrag-bench [--write | objects | look]")
+            bail!(
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look]"
+            )
         }
     }
     let tool = build_tool()?;
     let mut table = Table::default();
     let only = args.first().map(String::as_str).filter(|a| *a != "--write");
-    if only != Some("look") {
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
+    if wanted("objects") {
         objects::measure(&tool, &mut table)?;
     }
-    if only != Some("objects") {
+    if wanted("map") {
+        map::measure(&mut table)?;
+    }
+    if wanted("look") {
         look::measure(&tool, &mut table)?;
     }
     if only.is_some() {
