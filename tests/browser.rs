@@ -67,7 +67,7 @@ fn open(html: &Path, view: View) -> Option<Page> {
 
 /// Waits until the page is all there.
 fn ready(page: &mut Page) {
-    page.wait("window.pydefrag && !document.getElementById('loading')");
+    page.wait("document.documentElement.dataset.ready === 'map'");
     page.settle();
 }
 

@@ -9,9 +9,18 @@ use serde_json::Value;
 
 use super::{folder, looked, open};
 
-/// The terms of an account that are bytes on resident OS pages.
-const TERMS: [&str; 9] =
-    ["live", "metadata", "virgin", "free_spans", "holes", "pinned_free", "top", "cached", "unread"];
+/// The terms of an account that are bytes on resident OS pages, and what the map calls them.
+const TERMS: [(&str, &[&str]); 9] = [
+    ("live", &["live", "slack"]),
+    ("metadata", &["metadata"]),
+    ("virgin", &["virgin"]),
+    ("free_spans", &["free"]),
+    ("holes", &["hole"]),
+    ("pinned_free", &["pinned"]),
+    ("top", &["top"]),
+    ("cached", &["cached"]),
+    ("unread", &["unread"]),
+];
 
 /// A table of the page, the list in the JSON that it shows, and its columns with the fields that each adds up.
 type Shown = (&'static str, &'static str, &'static [(&'static str, &'static [&'static str])]);
@@ -127,55 +136,58 @@ fn tables(page: &mut Page, json: &Value, what: &str) {
 /// The account that the map adds up byte by byte is the JSON's, per owner and term.
 fn accounts(page: &mut Page, json: &Value, what: &str) {
     let sums = page.eval("pydefrag.heaps[0].sums('now')");
-    let walked: Vec<&Value> = json["owners"]
-        .as_array()
-        .expect("owners")
-        .iter()
-        .filter(|o| o.get("live").is_some())
-        .collect();
+    let drawn = sums["heaps"].as_array().expect("heaps");
+    let owners = json["owners"].as_array().expect("owners");
+    let walked: Vec<&Value> = owners.iter().filter(|o| o.get("live").is_some()).collect();
     assert!(walked.len() >= 2, "{what}: {} walked owners", walked.len());
     for owner in &walked {
-        let name = owner["name"].as_str().expect("a name");
-        for term in TERMS {
+        let heap = drawn.iter().find(|h| h["heap"] == owner["name"]);
+        let heap = heap.unwrap_or_else(|| panic!("{what}: {} is not drawn", owner["name"]));
+        for (term, keys) in TERMS {
             let mut wanted = owner[term].as_f64().expect("bytes");
             if term == "live" {
                 wanted += owner["rounding"].as_f64().unwrap_or(0.0);
             }
-            let drawn = sums[name][term].as_f64();
-            assert_eq!(drawn.unwrap_or(0.0), wanted, "{what}: {term} of {name}: {sums:#}");
+            let bytes: f64 = keys.iter().map(|k| heap[*k].as_f64().expect("bytes")).sum();
+            assert_eq!(bytes, wanted, "{what}: {term} of {}: {heap:#}", owner["name"]);
         }
+        assert_eq!(heap["resident"].as_f64(), owner["resident"].as_f64(), "{what}: {heap:#}");
     }
-    let named = sums.as_object().expect("heaps").len();
-    assert_eq!(named, walked.len(), "{what}: {sums:#}");
+    assert_eq!(drawn.len(), walked.len(), "{what}: {sums:#}");
 }
 
 /// What the map has less at each rung is what the ladder says comes back.
 fn rungs(page: &mut Page, json: &Value, what: &str) {
-    let resident = |page: &mut Page, rung: &str| -> f64 {
-        let sums = page.eval(&format!("pydefrag.heaps[0].sums('{rung}')"));
-        let heaps = sums.as_object().expect("heaps");
-        heaps.values().flat_map(|h| TERMS.iter().filter_map(|t| h[*t].as_f64())).sum()
-    };
-    let now = resident(page, "now");
+    let now = page.number("pydefrag.heaps[0].sums('now').all.resident");
     for rung in ["trim", "purge", "compact"] {
         let Some(bytes) = json["ladder"][rung].as_f64() else { continue };
-        assert_eq!(now - resident(page, rung), bytes, "{what}: {rung}");
+        let all = page.eval(&format!("pydefrag.heaps[0].sums('{rung}').all"));
+        assert_eq!(all["returned"], json["ladder"][rung], "{what}: {rung}");
+        assert_eq!(all["resident"].as_f64(), Some(now - bytes), "{what}: {rung}");
     }
 }
 
-/// What each owner pins, as the map computes it from blocks and OS pages, is what the JSON says.
+/// What each owner and type pins, as the map computes it from blocks and OS pages, is what the JSON says.
 fn pins(page: &mut Page, json: &Value, what: &str) {
-    let drawn = page.eval("pydefrag.heaps[0].pinsByOwner()");
-    let drawn: BTreeMap<String, f64> = serde_json::from_value(drawn).expect("bytes by owner");
-    let listed = json["pins"]["by_owner"].as_array().expect("owners");
-    assert!(!listed.is_empty(), "{what}: nobody pins");
-    for owner in listed {
-        let name = owner["owner"].as_str().expect("a chain");
-        let wanted = owner["pinned"].as_f64().expect("bytes");
-        let bytes = drawn.get(name).copied().unwrap_or(0.0);
+    // A head may have several chains, and what each pins is rounded.
+    let mut heads: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
+    for owner in json["pins"]["by_owner"].as_array().expect("owners") {
+        let head = heads.entry(owner["head"].as_str().expect("a head")).or_default();
+        head.0 += owner["pinned"].as_f64().expect("bytes");
+        head.1 += owner["count"].as_f64().expect("blocks");
+        head.2 += 1.0;
+    }
+    assert!(!heads.is_empty(), "{what}: nobody pins");
+    for (head, (pinned, count, rows)) in heads {
+        let quoted = Value::from(head);
+        let drawn = page.eval(&format!(
+            "(({{ blocks, pinned }}) => ({{ blocks, pinned }}))(pydefrag.heaps[0].pages({{ owner: {quoted} }}))"
+        ));
+        assert_eq!(drawn["blocks"].as_f64(), Some(count), "{what}: blocks of {head}");
+        let bytes = drawn["pinned"].as_f64().expect("bytes");
         assert!(
-            (bytes - wanted).abs() <= 1.0,
-            "{what}: {name} pins {wanted}, the map says {bytes}"
+            (bytes - pinned).abs() <= rows,
+            "{what}: {head} pins {pinned}, the map says {bytes}"
         );
     }
 }

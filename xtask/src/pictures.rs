@@ -130,7 +130,7 @@ fn taken(picture: &Picture, folder: &Path, dark: bool) -> Result<Vec<u8>> {
         bail!("chromium is lacking");
     };
     page.go(&address(&page_of(picture.page, folder)));
-    page.wait("window.pydefrag && !document.getElementById('loading')");
+    page.wait("document.documentElement.dataset.ready === 'map'");
     if !picture.first.is_empty() {
         page.eval(picture.first);
     }
