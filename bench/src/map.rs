@@ -73,7 +73,7 @@ impl Measured {
 /// Looks once, in a child: how long, most anonymous memory, and the columns.
 fn look(pid: u32, map: &str) -> anyhow::Result<(Duration, u64, String)> {
     let out = Command::new(std::env::current_exe()?)
-        .args(["look", &pid.to_string(), map])
+        .args(["explain", &pid.to_string(), map])
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(out.status.success(), "a look failed");
