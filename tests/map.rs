@@ -3,6 +3,7 @@
 //! The account, the ladder and the pins are recounted from a map alone (`recount`), with nothing of the
 //! walkers: byte by byte, term by term they must be what the look itself says.
 
+mod named;
 mod recount;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,8 @@ fn look(target: &Target, objects: bool) -> Looked {
     let runtime = Runtime::find(&image).expect("it is Python");
     let wanted = Wanted { objects, map: true };
     let mut looked = snapshot(&facts, &image, &runtime, wanted).expect("it is understood");
-    let asked = Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
+    let asked =
+        Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 500, at: &[] };
     explain(&image, &runtime, &mut looked, &asked).expect("it may be read");
     looked
 }
@@ -40,6 +42,7 @@ fn is_true(looked: &Looked, what: &str) {
     let columns = map.columns().expect("columns");
     let back = Map::of_columns(|name| Some(columns.iter().find(|c| c.0 == name)?.1.clone()));
     assert!(back.as_ref() == Some(map), "{what}: another map comes back");
+    named::is_named(looked, what);
     let counted = recount(map, &looked.detail, what);
     accounts_are_equal(looked, &counted, what);
     let ladder = &looked.snapshot.ladder;
@@ -95,7 +98,9 @@ fn of_programs_gives_their_account_back() {
         for (script, args, env) in shapes {
             let target = Target::spawn(&of, script, args, env);
             let what = format!("{script} {args:?} {env:?} on {}", of.name);
-            is_true(&look(&target, true), &what);
+            let looked = look(&target, true);
+            is_true(&looked, &what);
+            assert!(map(&looked) == map(&look(&target, true)), "{what}: each look says another");
         }
     }
 }

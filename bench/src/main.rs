@@ -1,13 +1,14 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs.
+//! objects costs, `map` what the map of them does.
 
 #![forbid(unsafe_code)]
 
 mod churn;
 mod heap;
+mod map;
 mod objects;
 mod peak;
 mod run;
@@ -22,16 +23,26 @@ fn main() -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         // A child of ours: runs a command and says the peak RSS of its children.
         Some("peak") => return peak::of_children(&args[1..]),
-        Some("--write" | "objects") | None => {}
-        Some(other) => bail!("unknown argument {other}; usage: pydefrag-bench [--write | objects]"),
+        // Another: looks at a process once and says what that cost.
+        Some("look") => return map::child(&args[1..]),
+        Some("--write" | "objects" | "map") | None => {}
+        Some(other) => {
+            bail!("unknown argument {other}; usage: pydefrag-bench [--write | objects | map]")
+        }
+    }
+    let mut table = Table::default();
+    if args.first().is_some_and(|a| a == "map") {
+        map::measure(&mut table)?;
+        print!("{}", table.markdown());
+        return Ok(());
     }
     let tool = build_tool()?;
-    let mut table = Table::default();
     objects::measure(&tool, &mut table)?;
     if args.first().is_some_and(|a| a == "objects") {
         print!("{}", table.markdown());
         return Ok(());
     }
+    map::measure(&mut table)?;
     heap::measure(&tool, &mut table)?;
     churn::measure(&tool, &mut table)?;
     run::measure(&tool, &mut table)?;

@@ -11,7 +11,7 @@ use pydefrag_harness::{Interpreters, Target};
 
 use crate::table::{Table, median};
 
-const OBJECTS: &str = "10000000";
+pub(crate) const OBJECTS: &str = "10000000";
 const ROUNDS: usize = 3;
 
 pub(crate) fn measure(tool: &Path, table: &mut Table) -> anyhow::Result<()> {
@@ -71,7 +71,7 @@ fn run(tool: &Path, pid: u32, options: &[&str]) -> anyhow::Result<(Duration, u64
 }
 
 /// A size in `/proc/PID/status`, in bytes; 0 once the process has ended.
-fn field(pid: u32, name: &str) -> u64 {
+pub(crate) fn field(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix(name));
     let number = line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());

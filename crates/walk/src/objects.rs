@@ -18,6 +18,7 @@ mod frames;
 mod freelists;
 mod interpreters;
 mod kind;
+mod named;
 mod pins;
 #[cfg(test)]
 mod planted;

@@ -141,15 +141,11 @@ pub fn explain(
             sites: sites.as_ref(),
             frozen: &generations.frozen,
             progress: &progress,
+            map: map.as_deref(),
         };
-        let sums =
+        let mut sums =
             tables.sums(&read.counts, &read.slack, &read.texts, read.one_in, asked.show_values);
-        if let Some(map) = &mut map {
-            let mut flags = Flags::new(map);
-            for pool in &sums.emptied {
-                flags.returns(*pool, pool + u64::from(detail.pool_size), page::COMPACT);
-            }
-        }
+        let (emptied, named) = (std::mem::take(&mut sums.emptied), sums.named.take());
         apply(
             &mut looked.snapshot,
             &heap.ranges,
@@ -159,6 +155,13 @@ pub fn explain(
             generations.rows,
             &read,
         );
+        if let Some(map) = &mut map {
+            let mut flags = Flags::new(map);
+            for pool in emptied {
+                flags.returns(pool, pool + u64::from(detail.pool_size), page::COMPACT);
+            }
+            map.named = named;
+        }
         let blocks = super::check::blocks(image, &table, &read.edges, &reached, &chains, asked);
         looked.snapshot.explanation.iter_mut().for_each(|e| e.blocks.clone_from(&blocks));
         Ok(())

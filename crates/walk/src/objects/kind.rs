@@ -51,6 +51,9 @@ const ROLES: [Role; 11] = [
 ];
 
 impl Role {
+    /// How many there are.
+    pub(crate) const COUNT: usize = ROLES.len();
+
     /// Its word in `--json`.
     pub(crate) fn label(self) -> &'static str {
         match self {

@@ -72,6 +72,8 @@ pub(crate) trait Grouping {
 pub(crate) struct Pinned {
     /// By sort of group, then by group.
     pub(crate) groups: Vec<Vec<Pin>>,
+    /// What each pins, to be summed: a block that has most of its OS page for itself pins less than nothing.
+    pub(crate) costs: Vec<Vec<f64>>,
     /// By size class: bytes of a block.
     pub(crate) classes: Vec<(u64, Pin)>,
     /// Free bytes on resident pages with live blocks.
@@ -221,12 +223,14 @@ pub(crate) fn pins<G: Grouping>(
         }
     }
     chunks(image, blocks, &mut sums);
+    let costs = sums.groups.iter().map(|g| g.shares.iter().map(|s| s.pinned).collect()).collect();
     let classes = sums.classes.finish().into_iter().enumerate();
     let of_class =
         |(c, pin): (usize, Pin)| (pin.count > 0 && c > 0).then_some((16 * c as u64, pin));
     Pinned {
         classes: classes.filter_map(of_class).collect(),
         groups: sums.groups.into_iter().map(Groups::finish).collect(),
+        costs,
         pinned: sums.pinned.max(0.0).round() as u64,
         compact,
         emptied: empty.iter().map(|i| blocks.pools[*i as usize].address).collect(),

@@ -29,7 +29,7 @@ pub(crate) struct Root {
 /// What is reached, and how.
 pub(crate) struct Reached<'a> {
     table: &'a Table<'a>,
-    edges: &'a Edges,
+    pub(crate) edges: &'a Edges,
     types: Vec<Arc<Type>>,
     pub(crate) roots: Vec<Root>,
     pub(crate) shapes: Shapes,

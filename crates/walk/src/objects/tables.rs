@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pydefrag_heap::{
-    Amount, ClassPin, Detail, Duplicates, Garbage, Objects, OwnerDuplicates, OwnerPin, OwnerSlack,
-    Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
+    Amount, ClassPin, Detail, Duplicates, Garbage, Map, MapOwner, Named, Objects, OwnerDuplicates,
+    OwnerPin, OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
 };
 use pydefrag_image::{Image, Records};
 use pydefrag_layout::objects::{GC_HEAD, deque};
@@ -17,6 +17,7 @@ use super::chain::Chains;
 use super::classify::Table;
 use super::explain::visible;
 use super::kind::Role;
+use super::named::{Owners, named};
 use super::pins::{Grouping, pins};
 use super::reach::Reached;
 use super::roots::UNSEEN;
@@ -33,6 +34,8 @@ const MOST_PINS: usize = 50;
 const MOST_WORST: usize = 5;
 /// Rows for which names are sought at most: beyond, they pin next to nothing.
 const MOST_NAMED: usize = 200;
+/// Owners that are named.
+const MOST_OWNERS: usize = 1024;
 
 /// What the tables are made from.
 pub(crate) struct Tables<'a> {
@@ -44,6 +47,8 @@ pub(crate) struct Tables<'a> {
     pub(crate) sites: Option<&'a Sites>,
     pub(crate) frozen: &'a FxHashMap<u32, ()>,
     pub(crate) progress: &'a Progress<'a>,
+    /// The map whose blocks are named too.
+    pub(crate) map: Option<&'a Map>,
 }
 
 /// The tables.
@@ -58,6 +63,7 @@ pub(crate) struct Sums {
     pub(crate) compact: u64,
     /// Addresses of the pools that compaction empties.
     pub(crate) emptied: Vec<u64>,
+    pub(crate) named: Option<Named>,
 }
 
 /// Blocks by type, by head of chain, by site.
@@ -73,6 +79,11 @@ const ROLES: u32 = 16;
 
 fn type_group(kind: super::kind::Kind) -> u32 {
     kind.id() * ROLES + kind.role() as u32
+}
+
+/// The number of a group's type.
+pub(crate) fn type_of_group(group: u32) -> u32 {
+    group / ROLES
 }
 
 impl Grouping for Groups<'_> {
@@ -162,8 +173,11 @@ impl Tables<'_> {
         sums.compact = pinned.compact;
         sums.emptied.clone_from(&pinned.emptied);
         sums.pins.pinned = pinned.pinned;
-        sums.pins.by_type = self.type_pins(by_type);
-        sums.pins.by_owner = self.owner_pins(by_head, by_shape, &heads);
+        sums.pins.by_type = self.type_pins(by_type, &pinned.costs[0]);
+        let owners = self.owners(by_head, by_shape, &heads);
+        sums.pins.by_owner = owner_pins(&owners, by_head, &pinned.costs[1]);
+        let map = self.map;
+        sums.named = map.map(|m| named(self, m, owners, by_type, &heads, slack));
         let classes = pinned.classes.iter();
         sums.pins.by_class =
             classes.map(|(size, pin)| ClassPin { size: *size, pin: *pin }).collect();
@@ -281,17 +295,23 @@ impl Tables<'_> {
         totals
     }
 
-    fn type_pins(&self, by_type: &[Pin]) -> Vec<TypePin> {
-        let rows = largest(by_type);
-        let name = |group: u32| {
-            let (id, role) = (group / ROLES, group % ROLES);
-            self.chains.type_name(id | role << 20)
-        };
-        let rows = rows.into_iter().map(|(group, pin)| (name(group), pin));
-        by_name(rows).into_iter().map(|(name, pin)| TypePin { name, pin }).collect()
+    fn type_pins(&self, by_type: &[Pin], costs: &[f64]) -> Vec<TypePin> {
+        // Types of one name are one row.
+        let mut sums: FxHashMap<String, (Pin, f64)> = FxHashMap::default();
+        for (group, pin) in by_type.iter().enumerate().filter(|(_, p)| p.count > 0) {
+            let (id, role) = (type_of_group(group as u32), group as u32 % ROLES);
+            let (sum, cost) = sums.entry(self.chains.type_name(id | role << 20)).or_default();
+            add(sum, cost, pin, costs[group]);
+        }
+        let mut rows: Vec<_> =
+            sums.into_iter().map(|(name, (pin, _))| TypePin { name, pin }).collect();
+        rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.name.cmp(&b.name)));
+        rows.truncate(MOST_PINS);
+        rows
     }
 
-    fn owner_pins(&self, by_head: &[Pin], by_shape: &[Pin], heads: &[u32]) -> Vec<OwnerPin> {
+    /// Names the heads that pin most, then those that have most.
+    fn owners(&self, by_head: &[Pin], by_shape: &[Pin], heads: &[u32]) -> Owners {
         // The shape that pins most under each head.
         let mut chief: FxHashMap<u32, ShapeId> = FxHashMap::default();
         for (shape, pin) in by_shape.iter().enumerate().filter(|(_, p)| p.count > 0) {
@@ -300,22 +320,29 @@ impl Tables<'_> {
                 *best = shape as u32;
             }
         }
-        let mut rows: Vec<OwnerPin> = Vec::new();
-        for (head, pin) in largest(by_head) {
-            let shape = chief.get(&head).copied().unwrap_or(head);
-            let root = self.reached.shapes.get(shape).root;
-            let (owner, head) = match shape {
-                0 => (UNSEEN.to_owned(), UNSEEN.to_owned()),
-                _ => (self.chains.chain(shape), self.chains.head(shape)),
-            };
-            match rows.iter_mut().find(|r| r.head == head) {
-                Some(row) => add(&mut row.pin, &pin),
-                None => rows.push(OwnerPin { owner, head, root, pin }),
+        let most = |n: usize, of: fn(&Pin) -> u64| {
+            largest(by_head, n, of).into_iter().map(|(head, _)| head)
+        };
+        let mut owners = Owners { named: Vec::new(), of_head: FxHashMap::default() };
+        let mut by_text: FxHashMap<String, u16> = FxHashMap::default();
+        for head in most(MOST_NAMED, |p| p.pinned).chain(most(MOST_OWNERS, |p| p.bytes)) {
+            if owners.of_head.len() == MOST_OWNERS {
+                break;
             }
+            if owners.of_head.contains_key(&head) {
+                continue;
+            }
+            let shape = chief.get(&head).copied().unwrap_or(head);
+            let text = if shape == 0 { UNSEEN.to_owned() } else { self.chains.head(shape) };
+            // Heads of one text are one owner.
+            let index = *by_text.entry(text).or_insert_with_key(|text| {
+                let root = self.reached.shapes.get(shape).root;
+                owners.named.push(MapOwner { owner: self.owner(shape), head: text.clone(), root });
+                owners.named.len() as u16 - 1
+            });
+            owners.of_head.insert(head, index);
         }
-        rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.head.cmp(&b.head)));
-        rows.truncate(MOST_PINS);
-        rows
+        owners
     }
 
     /// Bytes that the lists whose items are of a shape would take as tuples.
@@ -489,38 +516,53 @@ fn merged(rows: Vec<TypeTotal>) -> Vec<TypeTotal> {
     merged
 }
 
-fn largest(pins: &[Pin]) -> Vec<(u32, Pin)> {
+/// The first `most` by some measure.
+fn largest(pins: &[Pin], most: usize, of: fn(&Pin) -> u64) -> Vec<(u32, Pin)> {
     let all = pins.iter().enumerate().filter(|(_, p)| p.count > 0);
     let mut rows: Vec<_> = all.map(|(i, p)| (i as u32, *p)).collect();
-    rows.sort_by(|a, b| b.1.pinned.cmp(&a.1.pinned).then(a.0.cmp(&b.0)));
-    rows.truncate(MOST_NAMED);
+    rows.sort_by_key(|(i, p)| (Reverse(of(p)), *i));
+    rows.truncate(most);
     rows
 }
 
-fn add(a: &mut Pin, b: &Pin) {
+/// Those that pin most.
+fn most_pinning(pins: &[Pin]) -> Vec<(u32, Pin)> {
+    largest(pins, MOST_NAMED, |p| p.pinned)
+}
+
+fn owner_pins(owners: &Owners, by_head: &[Pin], costs: &[f64]) -> Vec<OwnerPin> {
+    let mut sums = vec![(Pin::default(), 0.0); owners.named.len()];
+    for (head, pin) in by_head.iter().enumerate() {
+        if let Some(index) = owners.of_head.get(&(head as u32)) {
+            let (sum, cost) = &mut sums[usize::from(*index)];
+            add(sum, cost, pin, costs[head]);
+        }
+    }
+    let row = |(of, (pin, _)): (&MapOwner, (Pin, f64))| OwnerPin {
+        owner: of.owner.clone(),
+        head: of.head.clone(),
+        root: of.root,
+        pin,
+    };
+    let mut rows: Vec<_> = owners.named.iter().zip(sums).map(row).collect();
+    rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.head.cmp(&b.head)));
+    rows.truncate(MOST_PINS);
+    rows
+}
+
+/// Adds a group to a row, and its cost to the row's.
+fn add(a: &mut Pin, sum: &mut f64, b: &Pin, cost: f64) {
+    *sum += cost;
     a.count += b.count;
     a.bytes += b.bytes;
-    a.pinned += b.pinned;
+    a.pinned = sum.max(0.0).round() as u64;
     a.gone += b.gone;
     a.packed += b.packed;
     a.moved += b.moved;
 }
 
-fn by_name(rows: impl Iterator<Item = (String, Pin)>) -> Vec<(String, Pin)> {
-    let mut named: Vec<(String, Pin)> = Vec::new();
-    for (name, pin) in rows {
-        match named.iter_mut().find(|n| n.0 == name) {
-            Some(n) => add(&mut n.1, &pin),
-            None => named.push((name, pin)),
-        }
-    }
-    named.sort_by(|a, b| b.1.pinned.cmp(&a.1.pinned).then_with(|| a.0.cmp(&b.0)));
-    named.truncate(MOST_PINS);
-    named
-}
-
 fn site_pins(sites: &Sites, by_place: &[Pin]) -> Vec<SitePin> {
-    let rows = largest(by_place).into_iter().filter(|(place, _)| *place > 0);
+    let rows = most_pinning(by_place).into_iter().filter(|(place, _)| *place > 0);
     let mut rows: Vec<_> = rows
         .map(|(place, pin)| {
             let (file, line) = sites.places[place as usize - 1].clone();

@@ -6,7 +6,7 @@ import { whyNoObjects } from './facts.js';
 import { island } from './columns.js';
 import { Heap } from './heap.js';
 import { MapView } from './map.js';
-import { absent, alien, bytes, lead, make, part, term, watchPopover } from './make.js';
+import { absent, alien, bytes, followBytes, lead, make, part, term, watchPopover } from './make.js';
 import { notesOf, pageHead, processFacts, verdictPart, warnings } from './verdict.js';
 import { ladderPart, ownersPart, waterfallPart } from './resident.js';
 import { duplicatesPart, garbagePart, pinsPart, savingsPart, slackPart, typesPart } from './holds.js';
@@ -78,7 +78,7 @@ function mapPart() {
   const places = facts.looks.map((look, i) => {
     const place = make('div', { class: 'heapmap', 'data-look': String(i) });
     const titled = facts.looks.length > 1;
-    section.append(make('div', { class: 'maplook' }, titled ? make('h3', {}, alien(look.title), ` ${size(look.snapshot.memory.rss)}`) : null, look.map ? place : absent(whyNoMap(look))));
+    section.append(make('div', { class: 'maplook' }, titled ? make('h3', {}, alien(look.title), `: RSS ${size(look.snapshot.memory.rss)}`) : null, look.map ? place : absent(whyNoMap(look))));
     return look.map ? { place, look, i } : null;
   });
   return { section, places: places.filter(Boolean) };
@@ -139,7 +139,7 @@ function ofLook() {
 }
 
 function chooser(now) {
-  const about = make('div', { class: 'chooser part' }, make('h2', { id: 'look-h', tabindex: '-1' }, 'In ', alien(now.title)), make('p', { class: 'about' }, alien(now.snapshot.process.command, '', 240)));
+  const about = make('div', { class: 'chooser part' }, make('h2', { id: 'look-h', tabindex: '-1' }, facts.kind === 'diff' ? 'The look ' : 'Of ', alien(now.title)), make('p', { class: 'about' }, alien(now.snapshot.process.command, '', 240)));
   const { said } = processFacts(now.snapshot);
   about.append(make('p', { class: 'quietly' }, said.map(([name, value]) => `${name} ${shown(value, 60)}`).join(' · ')));
   if (now.snapshot.partial) about.append(...warnings({ kind: 'snapshot' }, now.snapshot));
@@ -181,6 +181,7 @@ function build() {
 
 const places = build();
 watchPopover();
+followBytes(state);
 state.subscribe(() => history.replaceState(null, '', '#' + state.hash()));
 addEventListener('hashchange', () => {
   state.read(location.hash);

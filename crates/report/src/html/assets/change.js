@@ -30,7 +30,7 @@ export function changePart(facts, state) {
       { key: 'name', label: 'owner', kind: 'text', of: (o) => o.name }, ...changed('resident', (o) => o.resident, { word: 'resident', colour: 'change' }),
       { key: 'live', label: 'live: change', word: 'live', kind: 'change', sum: true, of: (o) => grown(o.live), bar: 'change' },
       { key: 'free', label: 'free: change', word: 'fragmentation', kind: 'change', sum: true, of: (o) => grown(o.free), bar: 'change' },
-      { key: 'kind', label: 'kind', kind: 'text', quiet: true, of: (o) => KINDS[o.kind] ?? o.kind },
+      { key: 'kind', label: 'kind', kind: 'text', slim: true, quiet: true, of: (o) => KINDS[o.kind] ?? o.kind },
     ],
   }, state);
   const mapped = looks.some((l) => l.map);
@@ -45,7 +45,7 @@ export function changePart(facts, state) {
     }, state).element);
   } else section.append(make('h3', { text: 'Types' }), absent(why));
   if (diff.pins) {
-    const heads = new Set(looks.flatMap((l) => [...headsOf(l)]));
+    const heads = new Map(looks.flatMap((l) => [...headsOf(l)]));
     const rows = diff.pins.map((p) => ({ ...p, head: headOf(p.owner, heads) }));
     section.append(new Grid({
       id: 'change_pins', title: 'Owners of blocks', rows, empty: 'No owner’s blocks changed.', note: 'At most 20 that changed most are listed.', select: { field: 'owner', of: (p) => p.head, also: { type: '' }, then: show }, columns: [

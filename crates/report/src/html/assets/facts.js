@@ -112,22 +112,26 @@ export function ladderRungs(snapshot) {
   });
 }
 
-// The first number with a unit in a sentence: { number, rest }, `147.3 MiB` and `of 161.4 MiB`; null if there is none.
+// The first number with a unit in a sentence, or what it rose to: { number, rest }, `147.3 MiB` and `of 161.4 MiB`;
+// null if there is none.
 export function numberOf(sentence) {
   const found = /(<?\d[\d.,]*)(?: (of|to) (<?\d[\d.,]*))? ([KMGTPE]iB|B)\b/.exec(sentence);
   if (!found) return null;
   const [, first, word, second, unit] = found;
   if (!word) return { number: `${first} ${unit}`, rest: '' };
-  return { number: `${first} ${unit}`, rest: `${word} ${second} ${unit}` };
+  if (word === 'to') return { number: `${second} ${unit}`, rest: `from ${first} ${unit}` };
+  return { number: `${first} ${unit}`, rest: `of ${second} ${unit}` };
 }
 
 // Where chains may end their head: `app.X[dict] -> …`, `libfoo.so (native)`.
-const BEHIND_HEAD = ['', '[', ' ', '.'];
+const BEHIND_HEAD = ['', '[', ' '];
 
-// The head of a chain, among those that are known: the longest that it begins with; null if there is none.
-export function headOf(chain, heads) {
-  let best = null;
-  for (const head of heads) {
+// The head of a chain, of those that are known (`headsOf`): that of the same chain, else the longest that it begins with;
+// null if there is none.
+export function headOf(chain, known) {
+  let best = known.get(chain) ?? null;
+  if (best !== null) return best;
+  for (const head of known.values()) {
     if (!head || !chain.startsWith(head) || (best !== null && head.length <= best.length)) continue;
     if (BEHIND_HEAD.includes(chain.charAt(head.length))) best = head;
   }
@@ -139,11 +143,11 @@ export function typeOf(name) {
   return name.replace(/ \([a-z_ -]+\)$/, '');
 }
 
-// All heads that a look knows.
+// All chains that a look knows, with their heads.
 export function headsOf(look) {
   const pins = look.snapshot.pins?.by_owner ?? [];
   const mapped = look.map?.owners ?? [];
-  return new Set([...pins, ...mapped].map((o) => o.head).filter(Boolean));
+  return new Map([...mapped, ...pins].filter((o) => o.head).map((o) => [o.owner, o.head]));
 }
 
 // Why objects are missing in a snapshot, in a sentence; '' where they are there.

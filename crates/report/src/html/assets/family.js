@@ -15,7 +15,7 @@ export function familyPart(facts, state) {
   };
   const members = new Grid({
     id: 'members', title: 'Processes', rows, sort: '', limit: 20, select: { field: 'of', of: (m) => String(m.i) }, whole: { key: 'pss', bytes: tree.pss, name: 'The PSS of all' }, note: 'A click on a process shows its account below.', columns: [
-      { key: 'pid', label: 'process', kind: 'text', of: (m) => String(m.snapshot.process.pid), show: (m) => make('span', { class: 'depth' + Math.min(m.depth, 6) }, String(m.snapshot.process.pid)) },
+      { key: 'pid', label: 'process', kind: 'text', slim: true, of: (m) => String(m.snapshot.process.pid), show: (m) => make('span', { class: 'depth' + Math.min(m.depth, 6) }, String(m.snapshot.process.pid)) },
       { key: 'pss', label: 'PSS', word: 'PSS', ...sums, of: (m) => m.snapshot.memory.pss, bar: 'rss' },
       { key: 'rss', label: 'RSS', word: 'RSS', ...sums, of: (m) => m.snapshot.memory.rss },
       { key: 'alone', label: 'it alone', word: 'alone', ...sums, of: (m) => m.alone, bar: 'back' },
@@ -23,8 +23,8 @@ export function familyPart(facts, state) {
       { key: 'still_shared', label: 'still shared', word: 'still shared', ...sums, of: (m) => m.still_shared },
       { key: 'live', label: 'live', word: 'live', ...sums, of: live },
       { key: 'fragmentation', label: 'fragmentation', word: 'fragmentation', kind: 'percent', of: (m) => m.snapshot.fragmentation?.percent ?? null },
-      { key: 'verdict', label: 'verdict', word: 'verdict', kind: 'text', of: (m) => (m.snapshot.verdict ? VERDICTS[m.snapshot.verdict.kind]?.[0] ?? m.snapshot.verdict.kind : null) },
-      { key: 'command', label: 'command', kind: 'text', of: (m) => m.snapshot.process.command },
+      { key: 'verdict', label: 'verdict', word: 'verdict', kind: 'text', slim: true, of: (m) => (m.snapshot.verdict ? VERDICTS[m.snapshot.verdict.kind]?.[0] ?? m.snapshot.verdict.kind : null) },
+      { key: 'command', label: 'command', kind: 'text', wide: true, of: (m) => m.snapshot.process.command },
     ],
   }, state);
   const owners = new Grid({

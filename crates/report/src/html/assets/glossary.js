@@ -86,8 +86,9 @@ export const VERDICTS = {
 
 export const ROOTS = {
   __proto__: null,
-  module: 'a module’s global', frame: 'a local variable', interpreter: 'the interpreter', library: 'a library’s data',
-  stack: 'a thread’s stack', native: 'C code', garbage: 'garbage', unknown: 'not known',
+  module: ['module', 'a module’s global'], frame: ['frame', 'a local variable'], interpreter: ['interpreter', 'the interpreter’s own state'],
+  library: ['library', 'a library’s data'], stack: ['stack', 'a thread’s stack'], native: ['C code', 'allocated by C code, no object owns it'],
+  garbage: ['garbage', 'only garbage refers to it'], unknown: ['not known', 'nothing is known to refer to it'],
 };
 
 export const KINDS = {

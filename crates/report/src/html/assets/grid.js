@@ -7,6 +7,8 @@ import { alien, make, term } from './make.js';
 // Rows at first, and rows that are made at all.
 const FIRST_ROWS = 10;
 const MOST_GRID_ROWS = 1000;
+// Rows of a table that are printed, unless all are shown.
+const PRINTED_ROWS = 25;
 // A table of so many rows can be filtered.
 const WORTH_A_FILTER = 8;
 
@@ -22,12 +24,13 @@ export class Grid {
     this.state = state;
     this.element = make('div', { class: 'grid', id: 'grid-' + this.id, 'data-table': this.id });
     this.heading = make('h' + this.level, { id: 'grid-' + this.id + '-h', text: this.title, tabindex: '-1' });
-    this.element.append(this.heading, ...[this.about ?? []].flat());
+    const top = make('div', { class: 'gridhead' }, this.heading);
+    this.element.append(top, ...[this.about ?? []].flat());
     if (this.rows.length === 0) {
       this.element.append(make('p', { class: 'absent', text: this.empty }));
       return;
     }
-    this.build();
+    this.build(top);
     this.fill();
     this.listener = (_, changed) => this.changed(changed);
     state.subscribe(this.listener);
@@ -45,15 +48,15 @@ export class Grid {
     else if (this.select && names.includes(this.select.field)) this.mark();
   }
 
-  build() {
+  build(top) {
     const tools = make('div', { class: 'tools' });
     this.told = make('span', { class: 'told', role: 'status' });
     if (this.rows.length >= WORTH_A_FILTER && this.columns.some((c) => c.kind === 'text')) {
       this.find = make('input', { type: 'search', placeholder: 'Filter', 'aria-label': `Filter: ${this.title}`, spellcheck: 'false', autocomplete: 'off', maxlength: '200' });
       this.find.addEventListener('input', () => this.state.set({ ['find.' + this.id]: this.find.value }));
-      tools.append(this.find);
+      tools.append(this.told, this.find);
+      top.append(tools);
     }
-    tools.append(this.told);
     this.heads = this.columns.map((column) => {
       const arrow = make('span', { class: 'arrow', 'aria-hidden': 'true' });
       const button = make('button', { type: 'button', class: 'sort', on: { click: () => this.sortBy(column) } }, column.label, arrow);
@@ -64,11 +67,12 @@ export class Grid {
     });
     this.body = make('tbody');
     this.foot = make('tfoot');
-    const table = make('table', { 'aria-labelledby': this.heading.id }, make('thead', {}, make('tr', {}, this.heads.map((h) => h.th))), this.body, this.foot);
+    const table = make('table', { class: this.columns.length <= 5 ? 'short' : this.columns.length > 12 ? 'broad' : null, 'aria-labelledby': this.heading.id }, make('thead', {}, make('tr', {}, this.heads.map((h) => h.th))), this.body, this.foot);
     const scroll = make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-labelledby': this.heading.id }, table);
     this.more = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => this.state.set({ ['all.' + this.id]: this.state.get('all.' + this.id) ? '' : '1' }) } });
     this.said = make('p', { class: 'relation' });
-    this.element.append(tools, scroll, make('div', { class: 'under' }, this.more, this.said));
+    this.printed = make('p', { class: 'relation printonly' });
+    this.element.append(scroll, make('div', { class: 'under' }, this.more, this.printed, this.said));
   }
 
   sortBy(column) {
@@ -92,9 +96,10 @@ export class Grid {
     const made = sorted.slice(0, MOST_GRID_ROWS);
     this.shownRows = made;
     const most = new Map(this.columns.filter((c) => c.bar).map((c) => [c, Math.max(...made.map((r) => Math.abs(valueOf(c, r) ?? 0)), 1)]));
-    // What is beyond the first rows is there for the printer.
+    // Some that are beyond the first rows are there for the printer.
     this.trs = made.map((row, i) => {
-      const tr = make('tr', { class: !all && i >= this.limit ? 'beyond' : null }, this.columns.map((column, j) => this.cell(column, row, j, most)));
+      const cut = all || i < this.limit ? null : i < PRINTED_ROWS ? 'beyond' : 'beyond far';
+      const tr = make('tr', { class: cut }, this.columns.map((column, j) => this.cell(column, row, j, most)));
       if (this.select) tr.addEventListener('click', (event) => !event.target.closest('button, a, input') && !String(getSelection()) && this.choose(row));
       return tr;
     });
@@ -118,8 +123,8 @@ export class Grid {
     if (column.show) td.append(column.show(row));
     else if (value === null) td.append(make('span', { class: 'none', title: 'not known', text: '–' }));
     else if (column.kind === 'text') td.append(alien(value, column.head?.(row)));
-    else td.append(make('data', { value: String(value), title: column.kind === 'bytes' || column.kind === 'change' ? exact(value) : null, text: this.number(column, value) }));
-    if (column.bar && typeof value === 'number') td.append(barOf(value, most.get(column), column.bar));
+    else td.append(make('data', { value: String(value), title: column.kind === 'bytes' || column.kind === 'change' ? exact(value) : null, class: value === 0 ? 'zero' : null, text: this.number(column, value) }));
+    if (column.bar && value !== 0 && typeof value === 'number') td.append(barOf(value, most.get(column), column.bar));
     return td;
   }
 
@@ -136,8 +141,10 @@ export class Grid {
   }
 
   sumRow(rows) {
+    const sums = this.columns.some((c) => c.sum);
+    if (!sums && rows.length === this.rows.length) return make('tr');
     const cells = this.columns.map((column, j) => {
-      if (j === 0) return make('th', { scope: 'row', text: rows.length === this.rows.length ? `Sum of ${counted(rows.length, 'row')}` : `Sum of ${count(rows.length)} of ${counted(this.rows.length, 'row')}` });
+      if (j === 0) return make('th', { scope: 'row', class: cellClass(column), text: (sums ? 'Sum of ' : '') + (rows.length === this.rows.length ? '' : `${count(rows.length)} of `) + counted(this.rows.length, 'row') });
       const sum = column.sum ? sumOf(rows, column) : null;
       if (sum === null) return make('td', { class: cellClass(column) });
       return make('td', { class: cellClass(column), 'data-sum': column.key }, make('data', { value: String(sum), title: exact(sum), text: this.number(column, sum) }));
@@ -148,10 +155,11 @@ export class Grid {
   tell(found, made, all) {
     const hidden = found.length - Math.min(found.length, all ? made.length : this.limit);
     const filtered = found.length !== this.rows.length;
-    this.told.textContent = filtered ? `${count(found.length)} of ${counted(this.rows.length, 'row')} match` : '';
+    if (this.told) this.told.textContent = filtered ? `${count(found.length)} of ${counted(this.rows.length, 'row')} match` : '';
     this.more.hidden = made.length <= this.limit;
     this.more.textContent = all ? `Show the first ${this.limit}` : `Show all ${count(Math.min(found.length, MOST_GRID_ROWS))} rows`;
     this.more.setAttribute('aria-expanded', String(all));
+    this.printed.textContent = !all && made.length > PRINTED_ROWS ? `The first ${PRINTED_ROWS} of ${counted(found.length, 'row')} are printed.` : '';
     const notes = [];
     if (all && hidden > 0) notes.push(`${counted(hidden, 'row')} more are not shown: filter, or see --json.`);
     if (this.whole && !filtered) {
@@ -161,7 +169,7 @@ export class Grid {
       const say = (n) => `${size(n)} (${exact(n)})`;
       if (left > 0) notes.push(`${this.whole.name} is ${say(this.whole.bytes)}: ${say(left)} of it ${this.whole.rest ?? 'in groups that are not listed'}.`);
       else if (over > 0) notes.push(`${this.whole.name} is ${say(this.whole.bytes)}: ${say(over)} less, ${this.whole.over ?? 'for rows overlap'}.`);
-      else notes.push(`This is all of ${this.whole.name}: ${say(this.whole.bytes)}.`);
+      else notes.push(`These rows are all of it: ${this.whole.name.replace(/^(All|The) /, (w) => w.toLowerCase())} is ${say(this.whole.bytes)}.`);
     }
     if (this.note) notes.push(this.note);
     this.said.textContent = notes.join(' ');
@@ -175,7 +183,7 @@ export class Grid {
     this.trs.forEach((tr, i) => {
       const is = chosen !== '' && this.select.of(this.shownRows[i]) === chosen;
       tr.classList.toggle('selected', is);
-      if (is) tr.classList.remove('beyond');
+      if (is) tr.classList.remove('beyond', 'far');
       tr.querySelector('.pick')?.setAttribute('aria-pressed', String(is));
     });
   }
@@ -190,7 +198,7 @@ export class Grid {
 }
 
 function cellClass(column) {
-  return (column.kind === 'text' ? 'text' : 'number') + (column.quiet ? ' quietly' : '');
+  return (column.kind === 'text' ? 'text' : column.left ? 'left' : 'number') + (column.quiet ? ' quietly' : '') + (column.wide ? ' wide' : '') + (column.slim ? ' slim' : '');
 }
 
 // A bar behind a number: from its left for an amount, to either side of the middle for a change.

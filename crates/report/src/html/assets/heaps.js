@@ -19,8 +19,8 @@ function ofPymalloc(pymalloc, state) {
   // Requests that no class with pools serves, and those above all classes.
   const others = pymalloc.fit.filter((f) => !pymalloc.classes.some((c) => c.size === f.request));
   const classes = new Grid({
-    id: 'classes', title: 'pymalloc’s size classes', rows, sort: 'size', limit: 32, empty: 'No pool is in use.', columns: [
-      { key: 'size', label: 'block of', word: 'size class', kind: 'plain', of: (c) => c.size, show: (c) => make('span', { text: c.size + ' B' }) },
+    id: 'classes', title: 'pymalloc’s size classes', rows, sort: 'size', limit: 12, empty: 'No pool is in use.', columns: [
+      { key: 'size', label: 'block of', word: 'size class', kind: 'plain', left: true, of: (c) => c.size, show: (c) => make('span', { text: c.size + ' B' }) },
       { key: 'pools', label: 'pools', word: 'pool', kind: 'count', sum: true, of: (c) => c.pools },
       { key: 'used_blocks', label: 'live blocks', word: 'live', kind: 'count', sum: true, of: (c) => c.used_blocks },
       { key: 'free_blocks', label: 'free blocks', kind: 'count', sum: true, of: (c) => c.free_blocks },
@@ -31,15 +31,15 @@ function ofPymalloc(pymalloc, state) {
       { key: 'unusable', label: 'of no use to it', word: 'fit', kind: 'percent', quiet: true, of: (c) => c.fit?.unusable_percent ?? null },
     ],
   }, state);
-  const above = others.map((f) => `${f.request === null ? 'above 512 B' : f.request + ' B'} ${size(f.usable)}`);
+  const above = others.map((f) => `${f.usable > 0 ? size(f.usable) : 'none'} for ${f.request === null ? 'more than 512 B' : f.request + ' B'}`);
   const about = make('p', { class: 'about' }, `pymalloc: ${count(pymalloc.arenas)} `, term('arena', 'arenas'), ` of ${size(pymalloc.arena_size)}; ${count(pymalloc.free_pools)} `, term('free pools'),
     ` and ${counted(pymalloc.uncarved_pools, 'pool')} never carved, of ${size(pymalloc.pool_size)}. Longest stretch of free bytes: ${size(pymalloc.largest_free_run)}. Free in all, resident or not: ${size(pymalloc.free_bytes)}`,
-    above.length > 0 ? `; of it usable for requests ${above.join(', ')}.` : '.');
+    above.length > 0 ? `; of it is of use: ${above.join(', ')}.` : '.');
   const parts = [about, classes.element];
   if (pymalloc.interpreters.length > 1) {
     parts.push(new Grid({
       id: 'interpreters', title: 'pymalloc of each interpreter', rows: pymalloc.interpreters, sort: 'id', columns: [
-        { key: 'id', label: 'interpreter', kind: 'plain', of: (i) => i.id },
+        { key: 'id', label: 'interpreter', kind: 'plain', left: true, of: (i) => i.id },
         { key: 'arenas', label: 'arenas', word: 'arena', kind: 'count', sum: true, of: (i) => i.arenas },
         { key: 'pools', label: 'pools in use', kind: 'count', sum: true, of: (i) => i.classes.reduce((n, c) => n + c.pools, 0) },
         { key: 'free_pools', label: 'free pools', word: 'free pools', kind: 'count', sum: true, of: (i) => i.free_pools },

@@ -26,9 +26,9 @@ export function pinsPart(look, kind, state) {
   const share = { key: 'share', label: 'of all', kind: 'percent', quiet: true, sum: true, of: (p) => 100 * p.pinned / (pins.pinned || 1) };
   const columns = (first, ...rest) => [...first, PIN_COLUMNS[0], share, ...PIN_COLUMNS.slice(1), ...rest];
   const tabs = [
-    ['owner', 'by owner', { rows: pins.by_owner, columns: columns([{ key: 'owner', label: 'owner', word: 'chain', kind: 'text', of: (p) => p.owner, head: (p) => p.head }], { key: 'root', label: 'begins with', kind: 'text', quiet: true, of: (p) => ROOTS[p.root] ?? p.root }), select: lights(look, 'owner', (p) => p.head) }],
+    ['owner', 'by owner', { rows: pins.by_owner, columns: columns([{ key: 'owner', label: 'owner', word: 'chain', kind: 'text', of: (p) => p.owner, head: (p) => p.head }], { key: 'root', label: 'begins with', kind: 'text', slim: true, quiet: true, of: (p) => ROOTS[p.root]?.[0] ?? p.root }), select: lights(look, 'owner', (p) => p.head) }],
     ['type', 'by type', { rows: pins.by_type, columns: columns([{ key: 'type', label: 'type', kind: 'text', of: (p) => p.type }]), select: lights(look, 'type', (p) => typeOf(p.type)) }],
-    ['class', 'by size class', { rows: pins.by_class, columns: columns([{ key: 'size', label: 'block of', word: 'size class', kind: 'bytes', of: (p) => p.size }]) }],
+    ['class', 'by size class', { rows: pins.by_class, columns: columns([{ key: 'size', label: 'block of', word: 'size class', kind: 'bytes', left: true, of: (p) => p.size }]) }],
     ['site', 'by line that allocated', { rows: pins.by_site ?? [], columns: columns([{ key: 'site', label: 'line', kind: 'text', of: (p) => `${p.file}:${p.line}` }]) }],
   ];
   const panels = tabs.map(([name, title, given]) => {
@@ -53,7 +53,7 @@ function tabBar(tabs, panels, state) {
       panels[i].classList.toggle('off', i !== now);
     });
   };
-  const bar = make('div', { class: 'tabs', role: 'tablist', 'aria-label': 'Pins by' }, buttons);
+  const bar = make('div', { class: 'tabs noprint', role: 'tablist', 'aria-label': 'Pins by' }, buttons);
   bar.addEventListener('keydown', (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -122,7 +122,7 @@ export function slackPart(look, kind, state) {
   const owners = new Grid({
     id: 'slack_owners', title: 'Owners with most room to spare', rows: worst, sort: '-bytes', empty: 'No container has any.', select: lights(look, 'owner', (w) => w.head), columns: [
       { key: 'owner', label: 'owner', word: 'chain', kind: 'text', of: (w) => w.owner, head: (w) => w.head },
-      { key: 'kind', label: 'kind', kind: 'text', quiet: true, of: (w) => w.kind },
+      { key: 'kind', label: 'kind', kind: 'text', slim: true, quiet: true, of: (w) => w.kind },
       { key: 'bytes', label: 'to spare', word: 'container slack', kind: 'bytes', sum: true, of: (w) => w.bytes, bar: 'slack' },
       { key: 'containers', label: 'containers', kind: 'count', sum: true, of: (w) => w.containers },
     ], whole: { key: 'bytes', bytes: slackBytes(look.snapshot), name: 'All container slack', rest: 'is with owners that are not listed' },
@@ -138,11 +138,11 @@ export function savingsPart(look, kind, state) {
   const grid = new Grid({
     id: 'savings', title: 'What other structures would save', rows, sort: '-saved', empty: 'No change of structure would save anything here.', note: 'Changes overlap: what they save does not add up.', select: lights(look, 'owner', (s) => s.head), columns: [
       { key: 'of', label: 'of', kind: 'text', of: (s) => s.of, head: (s) => s.head },
-      { key: 'change', label: 'change', word: 'savings', kind: 'text', of: (s) => s.change, show: (s) => make('span', { title: CHANGES[s.change]?.[1] ?? '', text: CHANGES[s.change]?.[0] ?? s.change }) },
+      { key: 'change', label: 'change', word: 'savings', kind: 'text', slim: true, of: (s) => s.change, show: (s) => make('span', { title: CHANGES[s.change]?.[1] ?? '', text: CHANGES[s.change]?.[0] ?? s.change }) },
       { key: 'saved', label: 'saved', kind: 'bytes', of: (s) => s.saved, bar: 'back' },
       { key: 'now', label: 'now', kind: 'bytes', of: (s) => s.now },
       { key: 'count', label: 'objects', kind: 'count', of: (s) => s.count },
-      { key: 'how', label: 'what to write', kind: 'text', of: (s) => s.how, show: (s) => command(s.how) },
+      { key: 'how', label: 'what to write', kind: 'text', wide: true, of: (s) => s.how, show: (s) => command(s.how) },
     ],
   }, state);
   return part('savings', 'Better structures', grid.element);
@@ -183,5 +183,5 @@ export function garbagePart(look, kind, state) {
   }, state);
   const said = garbage.objects === 0 ? 'None found; a lower bound, for what looks like a reference counts.'
     : `At least ${size(garbage.bytes)} in ${counted(garbage.objects, 'object')} that nothing reaches (${counted(garbage.blocks, 'block')})${garbage.pinned > 0 ? `, which pin ${size(garbage.pinned)} more` : ''}.`;
-  return part('garbage', 'Garbage', make('p', { class: 'about' }, term('garbage', said.startsWith('None') ? 'Garbage: ' : 'Garbage: '), said, garbage.objects > 0 ? [' ', command('import gc; gc.collect()')] : null), types.element, generations.element);
+  return part('garbage', 'Garbage', make('p', { class: 'about' }, term('garbage', 'Garbage'), ': ', said, garbage.objects > 0 ? [' ', command('import gc; gc.collect()')] : null), types.element, generations.element);
 }

@@ -17,7 +17,7 @@ export function make(tag, given = {}, ...children) {
     else if (name === 'on') for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     else element.setAttribute(name, value === true ? '' : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -54,10 +54,22 @@ export function alien(text, head = '', most = AT_ONCE) {
   return make('span', {}, place, ' ', more);
 }
 
-// Bytes, rounded, with all digits a word away.
+// Bytes, rounded or with all digits, as the reader wants them.
 export function bytes(n, state) {
-  const said = state.get('bytes') === 'exact' ? exact(n) : size(n);
-  return make('data', { value: String(n), title: exact(n), text: said });
+  const element = make('data', { class: 'bytes', value: String(n), title: exact(n) });
+  sayBytes(element, state);
+  return element;
+}
+
+function sayBytes(element, state) {
+  element.textContent = (state.get('bytes') === 'exact' ? exact : size)(Number(element.value));
+}
+
+// Says all bytes anew that `bytes` made.
+export function followBytes(state) {
+  state.subscribe((_, changed) => {
+    if (changed.includes('bytes')) for (const element of document.querySelectorAll('data.bytes')) sayBytes(element, state);
+  });
 }
 
 // One note at a time, below the word that it explains.

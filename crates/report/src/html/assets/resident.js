@@ -16,11 +16,11 @@ export function waterfallPart(look, state) {
     return make('tr', { class: step.total ? 'total' : null, 'data-step': step.name },
       make('th', { scope: 'row' }, step.total ? null : make('span', { class: 'sign', 'aria-label': 'less ' }, '−'), term(step.word, step.name)),
       make('td', { class: 'picture' }, make('span', { class: 'fall', 'aria-hidden': 'true' }, bar)),
-      make('td', { class: 'number' }, make('data', { value: String(step.bytes), text: size(step.bytes) })),
+      make('td', { class: 'number' }, bytes(step.bytes, state)),
       make('td', { class: 'number quietly exact', text: exact(step.bytes) }),
       make('td', { class: 'number quietly', text: percent(step.bytes, rss) }));
   });
-  const head = make('tr', {}, make('th', { scope: 'col', text: 'step' }), make('th', { scope: 'col', class: 'picture' }, make('span', { class: 'visually-hidden', text: 'picture' })), make('th', { scope: 'col', class: 'number', text: 'bytes' }), make('th', { scope: 'col', class: 'number', text: 'exactly' }), make('th', { scope: 'col', class: 'number', text: 'of RSS' }));
+  const head = make('tr', {}, make('th', { scope: 'col', text: 'step' }), make('th', { scope: 'col', class: 'picture' }, make('span', { class: 'visually-hidden', text: 'picture' })), make('th', { scope: 'col', class: 'number', text: 'bytes' }), make('th', { scope: 'col', class: 'number exact', text: 'exactly' }), make('th', { scope: 'col', class: 'number', text: 'of RSS' }));
   const table = make('table', { class: 'waterfall', 'aria-label': 'From RSS down to live data, step by step' }, make('thead', {}, head), make('tbody', {}, rows));
   return part('waterfall', 'From RSS to live data', make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'From RSS down to live data' }, table), notes.map((n) => make('p', { class: 'relation' }, alien(n, '', 600))));
 }
@@ -35,9 +35,11 @@ export function ladderPart(look, state) {
     const known = r.rung === 'now' || r.bytes !== null;
     const button = make('button', { type: 'button', class: 'pick', 'aria-pressed': 'false', disabled: !known, on: { click: () => choose(r.rung) } }, r.rung);
     buttons.push([r.rung, button]);
-    const below = make('span', { class: 'fill c-back faint' });
-    const more = make('span', { class: 'fill c-back' });
-    if (r.bytes !== null && r.bytes !== undefined) {
+    const below = make('span', { class: 'fill c-back faint', hidden: true });
+    const more = make('span', { class: 'fill c-back', hidden: true });
+    if (r.bytes > 0) {
+      below.hidden = r.more === r.bytes;
+      more.hidden = r.more === 0;
       const start = 100 * (r.bytes - r.more) / most;
       below.style.width = start + '%';
       more.style.left = start + '%';
@@ -97,8 +99,8 @@ export function ownersPart(look, state) {
     ...(some((o) => o.swapped) ? [{ key: 'swapped', label: 'swapped', word: 'swap', ...sums, of: (o) => o.swapped }] : []),
     ...(some((o) => o.huge) ? [{ key: 'huge', label: 'on huge pages', ...sums, of: (o) => o.huge }] : []),
     ...(some((o) => o.copy_on_write_shared) ? [{ key: 'copy_on_write_shared', label: 'shared by copy-on-write', word: 'still shared', ...sums, of: (o) => o.copy_on_write_shared }] : []),
-    { key: 'kind', label: 'kind', kind: 'text', quiet: true, of: (o) => KINDS[o.kind] ?? o.kind },
-    { key: 'basis', label: 'known by', word: 'basis', kind: 'text', quiet: true, of: (o) => BASES[o.basis] ?? o.basis },
+    { key: 'kind', label: 'kind', kind: 'text', slim: true, quiet: true, of: (o) => KINDS[o.kind] ?? o.kind },
+    { key: 'basis', label: 'known by', word: 'basis', kind: 'text', slim: true, quiet: true, of: (o) => BASES[o.basis] ?? o.basis },
   ];
   const grid = new Grid({
     id: 'owners', title: 'Owners of resident bytes', level: 3, rows: snapshot.owners, columns, sort: '-resident', limit: 14, empty: 'No owner is known.',

@@ -5,13 +5,18 @@
 // The same as the text report's.
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffc]|\udb40[\udc00-\udfff]/g;
 
+// Marks that pile up on one letter until they cover what stands above it.
+const PILED = /(\p{M}{3})\p{M}+/gu;
+
 // A text of the target's, harmless and at most `most` characters long.
 export function shown(text, most = 160) {
-  const escaped = String(text).slice(0, 4 * most).replace(HIDDEN, (c) => '\\u{' + c.codePointAt(0).toString(16) + '}');
+  const tame = (t) => t.replace(PILED, '$1…');
+  const escaped = tame(String(text).slice(0, 4 * most)).replace(HIDDEN, (c) => '\\u{' + c.codePointAt(0).toString(16) + '}');
   const units = [...escaped];
   if (units.length <= most && String(text).length <= 4 * most) return escaped;
   const half = Math.floor((most - 1) / 2);
-  const end = [...String(text).slice(-2 * half).replace(HIDDEN, '·')].slice(-half);
+  if (half === 0) return '…';
+  const end = [...tame(String(text).slice(-2 * half)).replace(HIDDEN, '·')].slice(-half);
   return units.slice(0, half).join('') + '…' + end.join('');
 }
 
@@ -52,7 +57,8 @@ export function percent(part, whole) {
   if (!(whole > 0) || !Number.isFinite(part)) return '–';
   const value = 100 * part / whole;
   if (value > 0 && value < 0.05) return '<0.1%';
-  return (part < whole ? Math.min(value, 99.9) : value).toFixed(1) + '%';
+  // Sums of shares are not exact.
+  return (part < whole * (1 - 1e-9) ? Math.min(value, 99.9) : value).toFixed(1) + '%';
 }
 
 // Seconds: 0.25 s, 12.3 s, 3 min 05 s, 2 h 03 min, 4 d 05 h.

@@ -141,8 +141,8 @@ function text(name, x, y, said) {
 
 function samplesGrid(run, state) {
   return new Grid({
-    id: 'samples', title: 'Samples', rows: run.samples, sort: 'at', limit: 8, empty: 'None was taken.', columns: [
-      { key: 'at', label: 'at', kind: 'plain', of: (s) => s.at, show: (s) => make('span', { text: duration(s.at) }) },
+    id: 'samples', title: 'Samples', rows: run.samples, sort: 'at', limit: 5, empty: 'None was taken.', columns: [
+      { key: 'at', label: 'at', kind: 'plain', left: true, of: (s) => s.at, show: (s) => make('span', { text: duration(s.at) }) },
       { key: 'rss', label: 'RSS', word: 'RSS', kind: 'bytes', of: (s) => s.rss, bar: 'rss' },
       { key: 'used', label: 'in use', word: 'in use', kind: 'bytes', of: inUse, bar: 'live' },
       { key: 'free', label: 'free', word: 'waste', kind: 'bytes', of: (s) => s.free, bar: 'pinned_free' },
@@ -162,7 +162,7 @@ function childrenGrid(run, state) {
       { key: 'rss', label: 'RSS, last seen', kind: 'bytes', sum: true, of: (c) => c.rss },
       { key: 'pss', label: 'PSS', word: 'PSS', kind: 'bytes', sum: true, of: (c) => c.pss },
       { key: 'free', label: 'free', kind: 'bytes', sum: true, of: (c) => c.free },
-      { key: 'running', label: 'at the end', kind: 'text', quiet: true, of: (c) => (c.running ? 'runs on' : 'ended') },
+      { key: 'running', label: 'at the end', kind: 'text', slim: true, quiet: true, of: (c) => (c.running ? 'runs on' : 'ended') },
     ],
   }, state);
 }

@@ -82,15 +82,15 @@ export function verdictPart(facts, look, verdict, state) {
     const number = numberOf(verdict.sentence);
     left.append(make('p', { class: 'kind k-' + (VERDICTS[verdict.kind] ? verdict.kind : 'other'), title: meaning }, make('span', { class: 'dot', 'aria-hidden': 'true' }), alien(name)));
     if (number) left.append(make('p', { class: 'big' }, make('b', { text: number.number }), number.rest ? ' ' + number.rest : ''));
-    left.append(make('p', { class: 'sentence' }, alien(verdict.sentence, '', 1200)));
-    if (verdict.undecided) left.append(make('p', { class: 'undecided' }, make('b', { text: 'Not decided yet: ' }), alien(verdict.undecided, '', 600)));
+    left.append(make('p', { class: 'sentence' }, alien(verdict.sentence, '', 480)));
+    if (verdict.undecided) left.append(make('p', { class: 'undecided' }, make('b', { text: 'Not decided yet: ' }), alien(verdict.undecided, '', 300)));
   } else {
     const why = facts.kind === 'tree' ? 'A tree as a whole has no verdict. Those of its members, where they have one, are in the table below.'
       : facts.kind === 'diff' ? 'No verdict: what differs here did not grow in one process, or is not known.'
         : snapshot?.partial ? 'No verdict: only what the kernel’s maps tell is known.' : 'No verdict.';
     left.append(make('p', { class: 'kind k-other' }, make('span', { class: 'dot', 'aria-hidden': 'true' }), 'no verdict'), make('p', { class: 'sentence', text: why }));
   }
-  const aside = make('div', { class: 'cards' }, facts.kind === 'tree' ? treeCard(facts.tree, state) : memoryCard(facts, snapshot, state), facts.kind === 'tree' ? null : pinCard(facts, look, state));
+  const aside = make('div', { class: 'cards' }, facts.kind === 'tree' ? null : pinCard(facts, look, state), facts.kind === 'tree' ? treeCard(facts.tree, state) : memoryCard(facts, snapshot, state));
   const section = part('verdict', facts.kind === 'tree' ? 'All together' : 'Verdict', make('div', { class: 'first' }, left, aside));
   if (verdict?.remedies.length > 0) section.append(remedies(verdict, state));
   return section;
@@ -125,7 +125,7 @@ function treeCard(tree, state) {
 // Who pins most, and what would come back: the answer that most readers come for.
 function pinCard(facts, look, state) {
   const snapshot = look.snapshot;
-  const title = term('pin', 'Pins the most memory');
+  const title = [term('pin', 'Pins the most memory'), facts.kind === 'diff' ? ` (${look.title})` : ''];
   if (!snapshot.pins) return card(title, absent(whyNoObjects(snapshot, facts.kind)));
   const first = [...snapshot.pins.by_owner].sort((a, b) => b.pinned - a.pinned)[0];
   if (!first || first.pinned === 0) return card(title, absent('No OS page is partly free: no live block pins anything.'));
@@ -133,7 +133,7 @@ function pinCard(facts, look, state) {
   const all = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => { state.set({ by: 'owner', section: 'pins' }); lead('pins'); } } }, 'All owners that pin');
   return make('div', { class: 'card strong', id: 'first-pin' }, make('h3', {}, title),
     make('p', { class: 'who' }, alien(first.owner, first.head)),
-    make('p', { class: 'root' }, `${ROOTS[first.root] ?? 'not known'}, ${counted(first.count, 'block')} of ${size(first.bytes)}`),
+    make('p', { class: 'root' }, `${ROOTS[first.root]?.[1] ?? 'not known'}: ${counted(first.count, 'block')} of ${size(first.bytes)}`),
     make('dl', { class: 'pairs wide' },
       make('dt', {}, term('pinned', 'pins')), make('dd', {}, make('b', {}, bytes(first.pinned, state)), ` ${percent(first.pinned, snapshot.pins.pinned)} of all that is pinned`),
       make('dt', {}, term('gone', 'comes back if gone')), make('dd', {}, make('b', {}, bytes(first.gone, state)))),
