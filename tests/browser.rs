@@ -87,7 +87,8 @@ fn fits(page: &mut Page, dark: bool, what: &str) {
             "(() => { const all = document.scrollingElement; if (all.scrollWidth <= all.clientWidth) return [];
                return [...document.body.querySelectorAll('*')]
                  .filter((e) => e.getBoundingClientRect().right > all.clientWidth + 0.5)
-                 .map((e) => e.outerHTML.slice(0, 120)).slice(0, 8).concat([String(all.scrollWidth)]); })()",
+                 .filter((e) => { for (let p = e.parentElement; p !== document.body; p = p.parentElement) if (getComputedStyle(p).overflowX !== 'visible') return false; return true; })
+                 .map((e) => e.outerHTML.slice(0, 120)).slice(0, 8).concat([String(all.scrollWidth)], [...document.body.querySelectorAll('*')].filter((e) => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'visible' && e.clientWidth > 0).map((e) => e.outerHTML.slice(0, 120)).slice(-4)); })()",
         );
         assert_eq!(wide, serde_json::json!([]), "{what}: wider than a window of {width}");
     }

@@ -6,8 +6,8 @@
 
 use pydefrag_harness::Target;
 use pydefrag_harness::browser::{Page, View};
-use pydefrag_heap::{Detail, Snapshot, pdsnap};
-use serde_json::Value;
+use pydefrag_heap::{Detail, Missing, Partial, Snapshot, Tree, pdsnap};
+use serde_json::{Value, json};
 
 use super::{crafted, fits, folder, open, python, quiet, reported, told};
 
@@ -65,7 +65,8 @@ fn replaced<T: serde::Serialize + serde::de::DeserializeOwned>(
     for place in places {
         let text = value.pointer_mut(&place).expect("it is there");
         let before = std::mem::replace(text, Value::String(evil(count)));
-        if T::deserialize(&value).is_err() {
+        let again = T::deserialize(&value).ok().and_then(|t| serde_json::to_value(t).ok());
+        if again.as_ref() != Some(&value) {
             // One of a few words that the format fixes.
             *value.pointer_mut(&place).expect("it is there") = before;
         } else {
@@ -131,17 +132,24 @@ fn harmless(page: &mut Page, html: &std::path::Path, what: &str) {
     for dark in [false, true] {
         fits(page, dark, what);
     }
+    untouched(page, html, what);
+}
+
+/// Nothing ran, nothing fits ill, and of the target's texts nothing but text is on the page.
+fn untouched(page: &mut Page, html: &std::path::Path, what: &str) {
+    fits(page, false, what);
     assert_eq!(page.eval("window.pwned ?? null"), Value::Null, "{what}: something ran");
     let raw = page.eval(
         r"(() => { const bad = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
            const found = []; const main = document.getElementById('page');
-           if (bad.test(main.innerText)) found.push('text: ' + JSON.stringify(main.innerText.match(bad)[0]));
+           for (const e of main.querySelectorAll('*'))
+             for (const n of e.childNodes) if (n.nodeType === 3 && bad.test(n.data)) found.push(`${e.tagName} ${e.className}: ${n.data.slice(0, 60)}`);
            for (const e of main.querySelectorAll('*')) for (const a of e.attributes)
              if (bad.test(a.value) || a.name.startsWith('on') || /^javascript:/i.test(a.value.trim())) found.push(`${e.tagName} ${a.name}=${a.value.slice(0, 60)}`);
            for (const e of main.querySelectorAll('img, script, iframe, object, embed, base, form, [onload], [onerror]')) found.push(e.outerHTML.slice(0, 80));
            return found.slice(0, 8); })()",
     );
-    assert_eq!(raw, serde_json::json!([]), "{what}");
+    assert_eq!(raw, json!([]), "{what}");
     quiet(page, html, what);
 }
 
@@ -158,6 +166,72 @@ fn texts_that_are_markup_stay_texts() {
         // They are there, and as they were written.
         assert!(page.holds("document.getElementById('page').innerText.includes('<img src=x onerror=window.pwned=1>')"), "{what}");
         harmless(&mut page, &html, &what);
+    }
+}
+
+#[test]
+fn texts_that_are_markup_stay_texts_where_something_is_absent() {
+    let folder = folder();
+    let Some((snapshot, detail)) = real(folder.path()) else { return };
+    let evil = |n: usize| EVIL[n % EVIL.len()].to_owned();
+    let bare = Snapshot { explanation: None, ..snapshot.clone() };
+    let partial = Partial { reason: "reason".into(), hint: Some("hint".into()) };
+    let partial = Snapshot { partial: Some(partial), pymalloc: None, malloc: None, ..bare.clone() };
+    for (what, snapshot, detail) in
+        [("no objects", bare, detail), ("partial", partial, Detail::default())]
+    {
+        for shift in 0..EVIL.len() {
+            let (snapshot, _) = replaced(&snapshot, |n| evil(n + shift));
+            let file = crafted::kept(folder.path(), "absent", &snapshot, &detail);
+            let (html, _) = reported(&file);
+            let Some(mut page) = open(&html, View::wide(360)) else { return };
+            untouched(&mut page, &html, &format!("{what}, shifted by {shift}"));
+        }
+    }
+}
+
+#[test]
+fn texts_that_are_markup_stay_texts_in_a_difference_and_a_tree() {
+    let folder = folder();
+    let Some(real) = real(folder.path()) else { return };
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for shift in [0, 3] {
+        let evil = |n: usize| EVIL[(n + shift) % EVIL.len()].to_owned();
+        // The later look has more of everything, so that rows of what grew have names.
+        let (snapshot, detail) = spoilt(&real, evil);
+        crafted::kept(folder.path(), "after", &snapshot, &detail);
+        let mut before = snapshot.clone();
+        let explained = before.explanation.as_mut().expect("objects");
+        explained.objects.types.iter_mut().for_each(|t| t.bytes /= 2);
+        explained.pins.by_owner.iter_mut().for_each(|o| o.pin.pinned /= 2);
+        crafted::kept(folder.path(), "before", &before, &detail);
+        told(&[
+            "diff",
+            &path("before.pdsnap"),
+            &path("after.pdsnap"),
+            "--html",
+            &path("diff.html"),
+        ]);
+        let html = folder.path().join("diff.html");
+        let Some(mut page) = open(&html, View::wide(1280)) else { return };
+        harmless(&mut page, &html, "a difference of evil texts");
+        drop(page);
+
+        let target = Target::spawn(python().expect("it ran"), "mixed.py", &["rand5", "20000"], &[]);
+        let json = told(&["snapshot", &target.pid().to_string(), "--tree", "--json"]);
+        let mut tree: Tree = serde_json::from_str(&json).expect("a tree");
+        let member = tree.members[0].clone();
+        tree.members.push(member);
+        let missing = json!({"pid": 7, "command": "c", "reason": "r"});
+        tree.missing.extend(serde_json::from_value::<Missing>(missing));
+        let (tree, count) = replaced(&tree, evil);
+        assert!(count > 20, "only {count} texts in a tree");
+        let details = vec![detail.clone(), detail];
+        let html = folder.path().join("tree.html");
+        std::fs::write(&html, pydefrag_report::html::tree(&tree, &details))
+            .expect("our own folder");
+        let Some(mut page) = open(&html, View::wide(1280)) else { return };
+        harmless(&mut page, &html, "a tree of evil texts");
     }
 }
 

@@ -52,8 +52,8 @@ fn sound(html: &Path, kind: &str, looks: usize, what: &str) {
         assert_eq!(page.eval("pydefrag.maps.filter(Boolean).length"), json!(looks), "{what}");
         // The theme is the reader's: the page's ground is dark where it is wanted.
         let ground = page.number(
-            "(() => { const c = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
-               return c.length > 3 && c[3] === 0 ? -1 : (c[0] + c[1] + c[2]) / 3; })()",
+            "(() => { const [r, g, b, a] = getComputedStyle(document.documentElement).backgroundColor.match(/[\\d.]+/g).map(Number);
+               return a === 0 ? -1 : (r + g + b) / 3; })()",
         );
         assert!(
             if dark { (0.0..80.0).contains(&ground) } else { ground > 200.0 },

@@ -23,6 +23,8 @@ const FLAGS: &[&str] = &[
     "--remote-debugging-pipe",
     "--no-sandbox",
     "--disable-gpu",
+    // Tests press in a second what a reader does in minutes.
+    "--disable-ipc-flooding-protection",
     "--disable-quic",
     "--no-first-run",
     "--no-default-browser-check",
