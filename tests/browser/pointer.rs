@@ -48,7 +48,7 @@ fn hovered(page: &mut Page, address: u64) -> (String, (f64, f64)) {
     page.settle();
     page.move_to(x, y);
     page.settle();
-    let said = page.text("pydefrag.maps[0].element.innerText");
+    let said = page.text("document.querySelector('.mapline').textContent");
     (said, (x, y))
 }
 

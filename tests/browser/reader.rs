@@ -94,7 +94,7 @@ fn the_printed_page_is_readable() {
     let folder = folder();
     let html = pages::ran(interpreter, "session_cache.py", "30000", folder.path());
     let Some(mut page) = open(&html, View { dark: true, ..View::wide(1280) }) else { return };
-    let headings = "[...document.querySelectorAll('h1, h2')].filter((h) => h.checkVisibility()).map((h) => h.textContent)";
+    let headings = "[...document.querySelectorAll('h1, h2')].filter((h) => h.checkVisibility() && h.offsetWidth > 1).map((h) => h.textContent)";
     let numbers = "[...document.querySelectorAll('table data')].filter((d) => d.checkVisibility()).map((d) => d.textContent)";
     let (heads, many) = (page.eval(headings), page.eval(numbers));
     // A4 with margins is 718 CSS pixels wide.

@@ -40,7 +40,8 @@ pub fn text_of(pdf: &[u8]) -> (String, usize) {
         shown(&String::from_utf8_lossy(content), &fonts, &mut text);
     }
     text.retain(|c| !c.is_whitespace());
-    (text, pages.len())
+    // Letters that fonts have joined.
+    (text.replace('ﬁ', "fi").replace('ﬂ', "fl"), pages.len())
 }
 
 /// Every object: its dictionary, and its stream, inflated.
