@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 const PAGE: &str = include_str!("assets/page.html");
-const STYLE: &str = include_str!("assets/style.css");
+const STYLE: &str = concat!(include_str!("assets/style.css"), include_str!("assets/map.css"));
 
 /// The scripts: each needs only those before it.
 const SCRIPTS: &[&str] = &[
@@ -27,9 +27,13 @@ const SCRIPTS: &[&str] = &[
     include_str!("assets/pins.js"),
     include_str!("assets/categories.js"),
     include_str!("assets/heap.js"),
-    include_str!("assets/map.js"),
     include_str!("assets/make.js"),
     include_str!("assets/grid.js"),
+    include_str!("assets/folding.js"),
+    include_str!("assets/paint.js"),
+    include_str!("assets/schemes.js"),
+    include_str!("assets/mapcard.js"),
+    include_str!("assets/map.js"),
     include_str!("assets/verdict.js"),
     include_str!("assets/resident.js"),
     include_str!("assets/holds.js"),

@@ -26,6 +26,10 @@ const facts = JSON.parse(document.getElementById('facts').textContent);
 const state = new State(location.hash);
 const page = document.getElementById('page');
 
+// What the page is made of, for a console and for tests; null where a look has no map.
+const known = { facts, state, heaps: facts.looks.map(() => null), maps: facts.looks.map(() => null) };
+window.pydefrag = known;
+
 // Which look the tables are of.
 function lookShown() {
   const chosen = facts.looks[Number(state.get('of'))];
@@ -121,7 +125,8 @@ function drawing(places) {
     const names = ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live'];
     const stored = await Promise.all(names.map((name) => island(`look${i}-${name}`)));
     const columns = Object.fromEntries(names.map((name, n) => [name, stored[n]]));
-    return new MapView(place, new Heap(look, columns, i), state, { ...options, look: i });
+    known.heaps[i] = new Heap(look, columns, i);
+    known.maps[i] = new MapView(place, known.heaps[i], state, { ...options, look: i });
   };
 }
 
