@@ -78,8 +78,8 @@ function selectionBar(look) {
     const pins = now.snapshot.pins;
     const rows = owner !== '' ? pins?.by_owner.filter((p) => p.head === owner) : pins?.by_type.filter((p) => p.type === type);
     const found = rows?.length > 0 ? make('span', {}, ': ', term('pinned', 'pins'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.pinned, 0), state)), ', ', term('gone', 'back if gone'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.gone, 0), state)), rows.length > 1 ? ` at least, in ${counted(rows.length, 'row')}` : '') : null;
-    const back = make('button', { type: 'button', class: 'quiet', on: { click: () => { state.set({ by: owner !== '' ? 'owner' : 'type' }); lead(pins ? 'pins' : 'types'); toRow(pins ? 'pins' : 'types'); } } }, 'To the tables');
-    const clear = make('button', { type: 'button', class: 'quiet', on: { click: () => state.set({ owner: '', type: '' }) } }, 'Clear');
+    const back = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => { state.set({ by: owner !== '' ? 'owner' : 'type' }); lead(pins ? 'pins' : 'types'); toRow(pins ? 'pins' : 'types'); } } }, 'To the tables');
+    const clear = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => state.set({ owner: '', type: '' }) } }, 'Clear');
     bar.replaceChildren(make('span', {}, said, found), make('span', { class: 'actions' }, back, clear));
   };
   follow();

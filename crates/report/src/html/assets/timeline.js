@@ -130,7 +130,7 @@ class Timeline {
 }
 
 function key(name, ...what) {
-  return make('span', { class: 'key' }, make('span', { class: 'swatch s-' + name, 'aria-hidden': 'true' }), ...what);
+  return make('span', { class: 'key' }, make('span', { class: 'keymark s-' + name, 'aria-hidden': 'true' }), ...what);
 }
 
 function text(name, x, y, said) {
