@@ -139,7 +139,7 @@ fn look(file: &Path, what: &str, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Into the heap and out again by the wheel, by keys and by dragging, in each colouring, on each rung.
+/// Into the heap and out again by the wheel and by dragging, in each colouring, as it is and compacted.
 fn tour(page: &mut Page, what: &str, table: &mut Table) {
     let (x, y) = page.middle("canvas");
     page.move_to(x, y);
@@ -197,6 +197,20 @@ fn tour(page: &mut Page, what: &str, table: &mut Table) {
             frames.len()
         ),
     );
+    table.add(
+        &format!("{what}: ms of the worst change of colours or rung"),
+        changes,
+        None,
+        "0: none over 50".into(),
+    );
+}
+
+/// The longest of the frames over 50 ms since it was last asked, in ms; 0 without any.
+fn long_frames(page: &mut Page) -> f64 {
+    // The browser tells of them a little later.
+    page.number(
+        "new Promise((done) => setTimeout(() => done(Math.max(0, ...watch.frames.splice(0))), 300))",
+    )
 }
 
 /// The pointer all over the map, at three scales.
