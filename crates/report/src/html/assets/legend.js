@@ -61,7 +61,7 @@ export function fillLegend(list, view, scheme) {
 }
 
 // What is selected, how much it pins and what would come back.
-export function fillLit(place, view, lit) {
+export function fillLit(place, lit) {
   place.hidden = lit === null;
   if (lit === null) return;
   const { pins, name, what, told } = lit;
@@ -71,8 +71,7 @@ export function fillLit(place, view, lit) {
   const gone = told?.gone ?? pins.gone;
   const said = pins.blocks === 0 ? [make('span', { text: 'has no block here that is listed.' })]
     : [make('span', {}, `${count(pins.blocks)} blocks, ${size(pins.bytes)}, on `, make('b', { text: count(pins.pages) }), ' OS pages: ', make('b', { text: size(pinned) }), ' pinned, ', make('b', { text: size(gone) }), ' would come back if it were gone.')];
-  place.replaceChildren(make('span', {}, `${what} `, alien(name, '', 90)), ...said, key(own, own, 0, 'its blocks'), key(beside, beside, 0, 'others beside them'), key(kept, lit.marks[2], 1, 'free on the same pages'),
-    make('button', { type: 'button', class: 'quiet noprint', on: { click: () => view.state.set({ type: '', owner: '' }) } }, 'Clear'));
+  place.replaceChildren(make('span', {}, `${what} `, alien(name, '', 90)), ...said, key(own, own, 0, 'its blocks'), key(beside, beside, 0, 'others beside them'), key(kept, lit.marks[2], 1, 'free on the same pages'));
 }
 
 const hexOf = (n) => '0x' + n.toString(16);

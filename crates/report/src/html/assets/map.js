@@ -137,7 +137,7 @@ export class MapView {
     if (!this.options.strip) {
       fillBar(this.bar, this);
       fillLegend(this.legend, this, this.paintScheme);
-      fillLit(this.litPlace, this, this.lit);
+      fillLit(this.litPlace, this.lit);
       fillPanel(this.panel, this, this.place);
       this.note.textContent = this.noted(colour);
       this.note.hidden = this.note.textContent === '';
@@ -238,8 +238,18 @@ export class MapView {
       const said = `${size(sums[i].resident)} resident of ${size(h.pages * OS_PAGE)} in ${count(gaps)} ${gaps === 1 ? 'region' : 'regions'}`;
       context.save();
       context.font = FONT;
+      const room = wide + 30 + context.measureText(said).width < folding.width;
+      // Over rows that were scrolled below it the line stands on its own ground.
+      if (top < 22) {
+        context.fillStyle = colours.ground;
+        context.fillRect(0, y - 11, wide + (room ? context.measureText(said).width + 20 : 8), 20);
+        context.fillStyle = colours.ink;
+        context.font = '600 ' + FONT;
+        context.fillText(name, 1, y);
+        context.font = FONT;
+      }
       context.globalAlpha = 0.66;
-      if (wide + 30 + context.measureText(said).width < folding.width) context.fillText(said, wide + 12, y);
+      if (room) context.fillText(said, wide + 12, y);
       context.restore();
     });
     context.fillStyle = colours.ink;

@@ -56,7 +56,7 @@ export function painted(scheme, colours, term) {
   const keys = scheme.entries.map((e) => e.key);
   const chosen = all.map((c, i) => (term === null || keys[i] === term || (i === scheme.width && term === 'returned') ? c : mixed(c, ground, FADE)));
   const patterns = scheme.sort === 'state' ? scheme.entries.slice(0, WIDTH).map((e) => e.pattern) : [...scheme.entries.map((e) => e.pattern), 0, 0];
-  const marks = chosen.map((c) => mixed(c, wordOf(colours.ink), 0.38));
+  const marks = chosen.map((c) => mixed(c, wordOf(colours.ink), 0.24));
   marks[scheme.width] = wordOf(colours.own);
   return { ...scheme, ground, colours: chosen, marks, patterns: [...patterns, PATTERN.sparse] };
 }
