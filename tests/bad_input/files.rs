@@ -73,7 +73,7 @@ fn damaged_files_are_told_by_what_is_wrong() {
     assert_eq!(hint, "update pydefrag, or take the snapshot again with this one");
     for (bytes, said) in [
         (whole[..first_end].to_vec(), "the file ends within chunk 1"),
-        (whole[..whole.len() - 1].to_vec(), "the file ends within chunk 2"),
+        (whole[..whole.len() - 1].to_vec(), "the file ends within chunk 7"),
         (whole[..first_end + 100].to_vec(), "the file ends within chunk 1"),
         (flipped(first_end + 500), "chunk 1 does not match its checksum"),
     ] {

@@ -64,7 +64,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         Ok(m) if !m.is_file() => Ok(()),
         _ => {
             let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            temporary_beside(&file).map(drop).map_err(failed)
+            uninterrupted(|| temporary_beside(&file).map(drop)).map_err(failed)
         }
     }
 }
@@ -104,14 +104,19 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     }
     // A link goes on naming what it names.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // Ctrl-C waits until the temporary file has its name or is gone.
+    let written = uninterrupted(|| replace(&file, bytes));
+    written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)))
+}
+
+/// Ctrl-C waits until a temporary file has its name or is gone.
+fn uninterrupted<T>(work: impl FnOnce() -> T) -> T {
     let ending: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     let before = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    let written = replace(&file, bytes);
+    let done = work();
     if let Ok(before) = before {
         let _ = before.thread_set_mask();
     }
-    written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)))
+    done
 }
 
 /// A failure to write, unless it is a reader that went away.
