@@ -32,15 +32,17 @@ export class Folding {
     this.height = height;
     const pages = heaps.reduce((n, h) => n + h.pages, 0);
     this.heaps = strip ? [{ page: 0, pages }] : heaps;
-    this.bytesPerRow = bytesPerRow || (strip ? Math.max(pages, 1) * OS_PAGE : rowBytes(heaps, height));
+    // A strip has one row, so that a scale that is too small for it is not its scale.
+    this.bytesPerRow = strip ? Math.max(bytesPerRow ?? 0, pages * OS_PAGE, OS_PAGE) : bytesPerRow || rowBytes(heaps, height);
     this.nameLine = strip ? 0 : NAME_LINE;
     this.rows = this.heaps.map((h) => Math.max(1, Math.ceil(h.pages * OS_PAGE / this.bytesPerRow)));
     this.rowsBefore = [0];
     for (const n of this.rows) this.rowsBefore.push(this.rowsBefore.at(-1) + n);
     const all = this.rowsBefore.at(-1);
     const room = height - this.heaps.length * (this.nameLine + BETWEEN) + BETWEEN;
-    this.fitRow = strip ? height : Math.min(MOST_ROW, Math.max(2, room / Math.max(all, 1)));
-    // What is zoomed out as far as it goes may still be higher than the window, if there are many heaps.
+    // Many heaps do not fit: then what is zoomed out as far as it goes is still higher than the window.
+    const fair = room / Math.max(all, 1);
+    this.fitRow = strip ? height : Math.min(MOST_ROW, fair < LEAST_ROW / 2 ? LEAST_ROW : fair);
     this.fitHeight = Math.min(height, this.contentHeight(this.fitRow));
     this.zoom = 1;
     this.x = 0;
