@@ -45,11 +45,17 @@ pub(crate) struct Arenas {
 const MOST_ARENAS: usize = 1 << 13;
 /// Heaps of all arenas together: 64 MiB each.
 const MOST_HEAPS: usize = 1 << 15;
+/// An arena may be caught with a chunk half linked into a bin, or just between two heaps: it is read again.
+const TRIES: usize = 20;
 
 /// Finds the arenas in the data of the C library, whose first mapping is given.
 pub(crate) fn find(image: &Image, libc: &Mapping, version: Option<&str>) -> Option<Arenas> {
     let module = Module::open(image.pid, libc).ok()?;
-    let data = data_of(image, &module);
+    (0..TRIES).find_map(|_| in_data_of(image, &module, version))
+}
+
+fn in_data_of(image: &Image, module: &Module, version: Option<&str>) -> Option<Arenas> {
+    let data = data_of(image, module);
     let candidates: Vec<u64> = data
         .iter()
         .flat_map(|(start, bytes)| find_bins(&words_of(bytes), *start).collect::<Vec<_>>())
@@ -83,8 +89,10 @@ pub(crate) fn of_ring(image: &Image, main: u64, form: Form, safe_linking: bool) 
 /// The state of an arena now.
 pub(crate) fn state(image: &Image, address: u64, form: Form) -> Option<State> {
     let mut bytes = vec![0; form.size as usize];
-    image.read(address, &mut bytes).ok()?;
-    form.state(&bytes, address)
+    (0..TRIES).find_map(|_| {
+        image.read(address, &mut bytes).ok()?;
+        form.state(&bytes, address)
+    })
 }
 
 /// All arenas from the main one on, if following `next` leads back to it.
