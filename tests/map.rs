@@ -152,10 +152,58 @@ fn of_an_odd_malloc_gives_its_account_back() {
             let resident = looked.snapshot.memory.rss / 4096;
             assert!(pages < 20 * resident, "{what}: {pages} pages, {resident} resident");
         }
-        let looked = look(&target, false);
-        let has = |tile| map(&looked).tiles.iter().any(|t| t.1 == tile);
-        for tile in [Tile::Used, Tile::Mapped, Tile::Cached, Tile::Free, Tile::Top, Tile::Other] {
-            assert!(has(tile), "{}: no {tile:?}", of.name);
+        // Chunks with a page in their middle: one mapped; one in the heap, as malloc has learned its size from
+        // one that was freed; then free ones.
+        let mut large = Vec::new();
+        for line in ["c 1 20000000", "f", "c 1 18000000", "a 1 700"] {
+            match (line, large.last()) {
+                ("f", Some((number, _))) => target.ask(&format!("f {number} 1 1")),
+                _ => target.ask(line),
+            };
+            let planted = target.ask("l");
+            let planted: Vec<u64> =
+                planted.split_whitespace().map(|n| n.parse().expect("a number")).collect();
+            let all = planted.chunks(2).enumerate().filter(|(_, c)| c[1] > 10_000_000);
+            large = all.map(|(i, c)| (i, c[0])).collect();
         }
+        assert_eq!(large.len(), 2, "{}", of.name);
+        for (_, address) in &large {
+            target.ask(&format!("p {} 1", address + 9_000_000));
+        }
+        let looked = look(&target, false);
+        is_true(&looked, &format!("pages inside chunks on {}", of.name));
+        for heap in ["malloc main arena", "malloc mmapped chunks"] {
+            assert!(tiles_of(map(&looked), heap).contains(&Tile::Rest), "{heap} of {}", of.name);
+        }
+        for (number, _) in &large {
+            target.ask(&format!("f {number} 1 1"));
+        }
+        target.ask("a 1 5000000");
+        is_true(&look(&target, false), &format!("pages inside free chunks on {}", of.name));
+        let looked = look(&target, false);
+        let there: Vec<Tile> = map(&looked).tiles.iter().map(|t| t.1).collect();
+        for tile in [Tile::Used, Tile::Mapped, Tile::Cached, Tile::Free, Tile::Top, Tile::Other] {
+            assert!(there.contains(&tile), "{}: no {tile:?}", of.name);
+        }
+        // Of what is left of a heap that the program has corrupted, the same is true.
+        let planted = target.ask("l");
+        let mut planted = planted.split_whitespace().map(|n| n.parse::<u64>().expect("a number"));
+        let address = planted.by_ref().step_by(2).nth(1501).expect("a chunk");
+        target.ask(&format!("p {} 4711", address - 8));
+        let looked = look(&target, false);
+        is_true(&looked, &format!("a corrupted heap on {}", of.name));
+        assert!(map(&looked).tiles.iter().any(|t| t.1 == Tile::Unread), "{}", of.name);
     }
+}
+
+/// All tiles of a heap.
+fn tiles_of(map: &Map, heap: &str) -> Vec<Tile> {
+    let mut tiles = map.tiles.iter().map(|t| t.1);
+    let mut of_heap = Vec::new();
+    for region in &map.regions {
+        let own = tiles.by_ref().take(region.tiles as usize);
+        let own: Vec<Tile> = own.collect();
+        of_heap.extend(own.into_iter().filter(|_| region.heap == heap));
+    }
+    of_heap
 }

@@ -71,6 +71,9 @@ fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
         assert_eq!(before.live, after.live + after.rounding.unwrap_or(0), "{}", owner.name);
         assert_eq!(before.total(), after.total(), "{}", owner.name);
     }
+    let map = looked.detail.map.as_ref().expect("a map was wanted");
+    assert!(map.fits(&looked.detail), "a map that does not fit");
+    assert_eq!(map.named.is_some(), looked.snapshot.explanation.is_some());
     let Some(found) = looked.snapshot.explanation else { return };
     let o = &found.objects;
     let parts = [o.typed, o.owned, o.free_listed, o.unknown];
