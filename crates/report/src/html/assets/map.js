@@ -240,7 +240,7 @@ export class MapView {
       context.font = FONT;
       const room = wide + 30 + context.measureText(said).width < folding.width;
       // Over rows that were scrolled below it the line stands on its own ground.
-      if (top < 22) {
+      if (top < 21.5) {
         context.fillStyle = colours.ground;
         context.fillRect(0, y - 11, wide + (room ? context.measureText(said).width + 20 : 8), 20);
         context.fillStyle = colours.ink;

@@ -149,8 +149,8 @@ export class Painter {
             open = { block, a, b, light: c };
             // A block that goes on from the page before began there.
             const begins = runs.start[i] > 0 || p * OS_PAGE <= from || !this.continues(page, block);
-            if (begins && b - a >= outlined && a >= from) edges.push(Math.floor((a - from) / perPixel));
-          } else if (runs.term[i] !== 2 && b - a >= outlined && a >= from) {
+            if (begins && b - a >= outlined && a >= from && a < upto) edges.push(Math.floor((a - from) / perPixel));
+          } else if (runs.term[i] !== 2 && b - a >= outlined && a >= from && a < upto) {
             edges.push(Math.floor((a - from) / perPixel));
           }
         }
@@ -205,7 +205,7 @@ export class Painter {
   // The left edge of a block.
   line(x, top, high) {
     const { words, width, height } = this.image;
-    for (let wide = 0; wide < Math.max(1, Math.round(this.ratio)); wide++) {
+    for (let wide = 0; wide < Math.max(1, Math.round(this.ratio)) && x + wide < width; wide++) {
       for (let row = Math.max(0, top); row < Math.min(top + high, height); row++) words[row * width + x + wide] = this.scheme.ground;
     }
   }

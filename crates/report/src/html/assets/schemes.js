@@ -19,7 +19,7 @@ export function readColours(element) {
   };
   const named = Object.fromEntries(TERMS.map((t) => [t.key, colour('--m-' + t.key)]));
   const of = (prefix) => Array.from({ length: MOST_COLOURED }, (_, i) => colour(`--m-${prefix}${i + 1}`));
-  return { ...named, returned: colour('--m-returned'), ground: colour('--m-ground'), ink: colour('--m-ink'), other: colour('--m-others'), unnamed: colour('--m-unnamed'), rest: colour('--m-rest'), own: colour('--m-own'), beside: colour('--m-beside'), kept: colour('--m-kept'), of: of('') };
+  return { ...named, returned: colour('--m-returned'), ground: colour('--m-ground'), ink: colour('--m-ink'), soft: colour('--m-soft'), other: colour('--m-others'), unnamed: colour('--m-unnamed'), rest: colour('--m-rest'), own: colour('--m-own'), beside: colour('--m-beside'), kept: colour('--m-kept'), of: of('') };
 }
 
 // Whether blocks can be told apart by what they are at a rung.
@@ -57,7 +57,7 @@ export function painted(scheme, colours, term) {
   const chosen = all.map((c, i) => (term === null || keys[i] === term || (i === scheme.width && term === 'returned') ? c : mixed(c, ground, FADE)));
   const patterns = scheme.sort === 'state' ? scheme.entries.slice(0, WIDTH).map((e) => e.pattern) : [...scheme.entries.map((e) => e.pattern), 0, 0];
   const marks = chosen.map((c) => mixed(c, wordOf(colours.ink), 0.24));
-  marks[scheme.width] = wordOf(colours.own);
+  marks[scheme.width] = wordOf(colours.soft);
   return { ...scheme, ground, colours: chosen, marks, patterns: [...patterns, PATTERN.sparse] };
 }
 
