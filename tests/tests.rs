@@ -4,6 +4,7 @@
 //! of them is compared with what CPython and the kernel say independently.
 
 mod bad_input;
+mod browser;
 mod diff;
 mod ground_truth;
 mod malloc;

@@ -37,7 +37,12 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
         }
         let rss = field(target.pid(), "VmRSS:");
         let (a, b) = (median(with.times).as_secs_f64(), median(without.times).as_secs_f64());
-        table.add(&format!("{what}: seconds more"), a - b, Some(0.5), format!("{a:.2} s / {b:.2} s"));
+        table.add(
+            &format!("{what}: seconds more"),
+            a - b,
+            Some(0.5),
+            format!("{a:.2} s / {b:.2} s"),
+        );
         let mib = |bytes: u64| bytes >> 20;
         table.add(
             &format!("{what}: RssAnon more / RSS of the target"),
@@ -68,7 +73,7 @@ impl Measured {
 /// Looks once, in a child: how long, most anonymous memory, and the columns.
 fn look(pid: u32, map: &str) -> anyhow::Result<(Duration, u64, String)> {
     let out = Command::new(std::env::current_exe()?)
-        .args(["look", &pid.to_string(), map])
+        .args(["explain", &pid.to_string(), map])
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(out.status.success(), "a look failed");
@@ -99,13 +104,8 @@ pub(crate) fn child(args: &[String]) -> anyhow::Result<()> {
             let image = Image::open(&facts)?;
             let runtime = Runtime::find(&image)?;
             let mut looked = snapshot(&facts, &image, &runtime, wanted)?;
-            let asked = Asked {
-                until: None,
-                progress: &|_, _| {},
-                show_values: false,
-                blocks: 0,
-                at: &[],
-            };
+            let asked =
+                Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
             explain(&image, &runtime, &mut looked, &asked)?;
             anyhow::Ok(looked)
         })();

@@ -28,9 +28,11 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Measurements that miss their limit.
-    pub(crate) fn missed(&self) -> usize {
-        self.rows.iter().filter(|r| r.limit.is_some_and(|l| r.value > l)).count()
+    /// Fails where a measurement misses its limit.
+    pub(crate) fn judge(&self) -> anyhow::Result<()> {
+        let missed = self.rows.iter().filter(|r| r.limit.is_some_and(|l| r.value > l)).count();
+        anyhow::ensure!(missed == 0, "{missed} of the limits are missed");
+        Ok(())
     }
 
     pub(crate) fn markdown(&self) -> String {

@@ -1,12 +1,13 @@
 //! Processes that are sound and large in some way.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pydefrag_harness::Target;
 use pydefrag_harness::smaps::mapping_count;
+use pydefrag_harness::{Interpreters, Target};
 use serde_json::Value;
 
-use super::{LIMIT, account, look, python, python_says, within};
+use super::{LIMIT, Stranger, account, look, python, python_says, within};
 use crate::support::text;
 
 #[test]
@@ -26,6 +27,25 @@ fn two_thousand_threads() {
     let rss = json["memory"]["rss"].as_u64().expect("bytes");
     let unknown = resident("other anonymous") + json["unattributed"].as_u64().expect("bytes");
     assert!(unknown * 50 <= rss, "{unknown} of {rss} bytes have no owner");
+}
+
+/// With one arena or two, much in the interpreter's data looks like the list of them.
+#[test]
+fn next_to_nothing() {
+    for interpreter in Interpreters::load().minors() {
+        // Nothing but `-c`: the fewest arenas that there can be.
+        let mut command = Command::new(&interpreter.program);
+        command.envs(interpreter.env.iter().map(|(k, v)| (k, v))).args(&interpreter.args);
+        let says = "import sys; sys._debugmallocstats(); print('READY', flush=True); input()";
+        let errors = tempfile::NamedTempFile::new().expect("a temporary file");
+        command.stderr(errors.reopen().expect("the same file")).args(["-S", "-c", says]);
+        let target = Stranger::ready(&mut command);
+        let json = account(&look(target.pid()), &interpreter.name);
+        let stats = std::fs::read_to_string(errors.path()).expect("what it printed");
+        let line = stats.lines().find(|l| l.starts_with("# arenas allocated current"));
+        let said = line.and_then(|l| l.rsplit(' ').next()).expect("a count");
+        assert_eq!(json["pymalloc"]["arenas"].to_string(), said, "{}", interpreter.name);
+    }
 }
 
 #[test]

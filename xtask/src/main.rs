@@ -2,6 +2,7 @@
 
 mod interpreters;
 mod packages;
+mod pictures;
 mod tidy;
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ usage: cargo xtask CHORE
   interpreters          bring the interpreters that the tests need into .cache/interpreters
   interpreters --list   print each interpreter's name, patch level, source and path
   packages              bring the packages of PyPI that the tests look at into .cache/packages
+  pictures              make docs/pictures again from the examples, in a browser
   tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses
 ";
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         ["interpreters"] => interpreters::bring(),
         ["interpreters", "--list"] => interpreters::list(),
         ["packages"] => packages::bring(),
+        ["pictures"] => pictures::make(),
         ["tidy"] => tidy::check(),
         _ => {
             eprint!("{USAGE}");

@@ -390,22 +390,30 @@ impl Search<'_> {
         let mut candidates = all_words
             .filter(|(_, candidate)| *candidate != 0 && candidate % 16 == 0 && in_heap(*candidate));
         let mut pages = Pages::default();
-        let variable = candidates.find(|(_, candidate)| {
-            samples.iter().all(|p| self.brackets(&mut pages, *candidate, p))
-        });
-        let Some((variable, array)) = variable else {
-            return Err(Miss::Invalid(format!(
+        // Where few pools are known, other pointers lead to something that brackets them, too.
+        let mut invalid = None;
+        while let Some((variable, array)) = candidates
+            .find(|(_, candidate)| samples.iter().all(|p| self.brackets(&mut pages, *candidate, p)))
+        {
+            match self.grown(array) {
+                Ok(arenas) => {
+                    // The array moves when it grows.
+                    if self.image.word(variable)? != array {
+                        let moved = format!("the arena objects at {array:#x} moved");
+                        return Err(Miss::Invalid(moved));
+                    }
+                    return Ok(arenas);
+                }
+                Err(miss) => invalid = Some(miss),
+            }
+        }
+        Err(invalid.unwrap_or_else(|| {
+            Miss::Invalid(format!(
                 "no pointer to arena objects in the data of {} fits the {} pools of usedpools",
                 self.runtime.module.path.display(),
                 samples.len()
-            )));
-        };
-        let arenas = self.grown(array)?;
-        // The array moves when it grows.
-        if self.image.word(variable)? != array {
-            return Err(Miss::Invalid(format!("the arena objects at {array:#x} moved")));
-        }
-        Ok(arenas)
+            ))
+        }))
     }
 
     /// Whether the arena that an array at `array` lists at the pool's index contains the pool.

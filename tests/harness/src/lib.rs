@@ -8,10 +8,12 @@
 //! | [`variants`] | the same interpreter run in unusual ways: through ld.so, in a chroot, stripped |
 //! | [`target`] | a running program of `tests/targets`, and questions to it |
 //! | [`debugmallocstats`] | the numbers in `sys._debugmallocstats()` |
+//! | [`browser`] | a real browser: a page, a mouse, a keyboard, and all that the page says |
 //! | [`smaps`] | the kernel's account of a process, and a fingerprint of its page map |
 //!
 //! It never uses a crate of pydefrag: what checks must not agree by sharing a mistake.
 
+pub mod browser;
 pub mod debugmallocstats;
 pub mod interpreters;
 pub mod packages;

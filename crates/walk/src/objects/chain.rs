@@ -4,9 +4,12 @@
 //! head of a chain ends, at the first step that leads to many. Names are read from the target only for
 //! the chains that are shown.
 
+use std::cell::RefCell;
+
 use pydefrag_image::Image;
 use pydefrag_layout::objects::{self, Values, member, type_object};
 use pydefrag_layout::word::u64_at;
+use rustc_hash::FxHashMap;
 
 use super::kind::Role;
 use super::reach::{Reached, TableForm};
@@ -23,12 +26,23 @@ pub(crate) struct Chains<'a> {
     pub(crate) types: &'a Types<'a>,
     pub(crate) reached: &'a Reached<'a>,
     pub(crate) minor: u8,
+    /// Names of steps that were read: chains have their beginnings in common.
+    names: RefCell<FxHashMap<ShapeId, Option<String>>>,
 }
 
 /// `__slots__` beyond these have no names.
 const MOST_MEMBERS: u64 = 1 << 10;
 
-impl Chains<'_> {
+impl<'a> Chains<'a> {
+    pub(crate) fn new(
+        image: &'a Image,
+        types: &'a Types<'a>,
+        reached: &'a Reached<'a>,
+        minor: u8,
+    ) -> Chains<'a> {
+        Chains { image, types, reached, minor, names: RefCell::default() }
+    }
+
     /// The shapes from a root to this one.
     fn path(&self, id: ShapeId) -> Vec<ShapeId> {
         let mut path = vec![id];
@@ -78,7 +92,12 @@ impl Chains<'_> {
                     text.push_str(" -> its class");
                 }
                 Step::Named(_) | Step::Slot(_) => {
-                    let name = self.step_name(shape, path[i - 1]);
+                    let known = self.names.borrow().get(id).cloned();
+                    let name = known.unwrap_or_else(|| {
+                        let name = self.step_name(shape, path[i - 1]);
+                        self.names.borrow_mut().insert(*id, name.clone());
+                        name
+                    });
                     let Some(name) = name else {
                         // The way leads through, to what is named or to one of many.
                         if !self.transparent(shape, path[i - 1]) {

@@ -131,7 +131,7 @@ pub fn explain(
         progress.reach(total / 3 * 2);
         let generations = generations(image, &table, &reached, &interpreters);
         let sites = sites::sites(image, runtime);
-        let chains = Chains { image, types: &types, reached: &reached, minor };
+        let chains = Chains::new(image, &types, &reached, minor);
         let tables = Tables {
             image,
             detail: &detail,

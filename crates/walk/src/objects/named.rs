@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::blocks::{Blocks, Ordinal};
 use super::kind::{Kind, Role};
+use super::shape::ShapeId;
 use super::slack::{Sort, of_record};
 use super::tables::{Tables, type_of_group};
 use super::types::Sort as TypeSort;
@@ -33,11 +34,19 @@ struct Key {
 /// No type, no owner.
 const NONE: u16 = u16::MAX;
 
-/// Owners as the table of pins names them.
+/// Owners as the table of pins tells them apart: by where chains begin.
+#[derive(Default)]
 pub(crate) struct Owners {
-    pub(crate) named: Vec<MapOwner>,
+    pub(crate) named: Vec<Owner>,
     /// By head of a shape: index among them.
     pub(crate) of_head: FxHashMap<u32, u16>,
+}
+
+/// The blocks behind all heads of one name.
+pub(crate) struct Owner {
+    pub(crate) head: String,
+    /// The shape that pins most of them, whose chain is told.
+    pub(crate) shape: ShapeId,
 }
 
 /// Names the blocks of a map. `by_type`: pins by type and role; `heads`: the head of each shape; `slack`: its
@@ -88,7 +97,12 @@ pub(crate) fn named(
     });
     runs.finish();
     let slack = room(tables, slack, &runs);
-    Named { types, owners: owners.named, groups, blocks: of_block, slack }
+    let owners = owners.named.into_iter().map(|o| MapOwner {
+        owner: tables.owner(o.shape),
+        root: tables.reached.shapes.get(o.shape).root,
+        head: o.head,
+    });
+    Named { types, owners: owners.collect(), groups, blocks: of_block, slack }
 }
 
 fn add(sums: &mut FxHashMap<Key, Amount>, (key, more): (Key, Amount)) {

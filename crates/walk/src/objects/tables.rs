@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pydefrag_heap::{
-    Amount, ClassPin, Detail, Duplicates, Garbage, Map, MapOwner, Named, Objects, OwnerDuplicates,
-    OwnerPin, OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
+    Amount, ClassPin, Detail, Duplicates, Garbage, Map, Named, Objects, OwnerDuplicates, OwnerPin,
+    OwnerSlack, Pin, Pins, RootKind, Saving, SitePin, Slack, TypePin, TypeTotal,
 };
 use pydefrag_image::{Image, Records};
 use pydefrag_layout::objects::{GC_HEAD, deque};
@@ -17,7 +17,7 @@ use super::chain::Chains;
 use super::classify::Table;
 use super::explain::visible;
 use super::kind::Role;
-use super::named::{Owners, named};
+use super::named::{Owner, Owners, named};
 use super::pins::{Grouping, pins};
 use super::reach::Reached;
 use super::roots::UNSEEN;
@@ -175,7 +175,7 @@ impl Tables<'_> {
         sums.pins.pinned = pinned.pinned;
         sums.pins.by_type = self.type_pins(by_type, &pinned.costs[0]);
         let owners = self.owners(by_head, by_shape, &heads);
-        sums.pins.by_owner = owner_pins(&owners, by_head, &pinned.costs[1]);
+        sums.pins.by_owner = self.owner_pins(&owners, by_head, &pinned.costs[1]);
         let map = self.map;
         sums.named = map.map(|m| named(self, m, owners, by_type, &heads, slack));
         let classes = pinned.classes.iter();
@@ -323,7 +323,7 @@ impl Tables<'_> {
         let most = |n: usize, of: fn(&Pin) -> u64| {
             largest(by_head, n, of).into_iter().map(|(head, _)| head)
         };
-        let mut owners = Owners { named: Vec::new(), of_head: FxHashMap::default() };
+        let mut owners = Owners::default();
         let mut by_text: FxHashMap<String, u16> = FxHashMap::default();
         for head in most(MOST_NAMED, |p| p.pinned).chain(most(MOST_OWNERS, |p| p.bytes)) {
             if owners.of_head.len() == MOST_OWNERS {
@@ -336,13 +336,34 @@ impl Tables<'_> {
             let text = if shape == 0 { UNSEEN.to_owned() } else { self.chains.head(shape) };
             // Heads of one text are one owner.
             let index = *by_text.entry(text).or_insert_with_key(|text| {
-                let root = self.reached.shapes.get(shape).root;
-                owners.named.push(MapOwner { owner: self.owner(shape), head: text.clone(), root });
+                owners.named.push(Owner { head: text.clone(), shape });
                 owners.named.len() as u16 - 1
             });
             owners.of_head.insert(head, index);
         }
         owners
+    }
+
+    fn owner_pins(&self, owners: &Owners, by_head: &[Pin], costs: &[f64]) -> Vec<OwnerPin> {
+        let mut sums = vec![(Pin::default(), 0.0); owners.named.len()];
+        for (head, pin) in by_head.iter().enumerate() {
+            if let Some(index) = owners.of_head.get(&(head as u32)) {
+                let (sum, cost) = &mut sums[usize::from(*index)];
+                add(sum, cost, pin, costs[head]);
+            }
+        }
+        let mut rows: Vec<_> = owners.named.iter().zip(sums).collect();
+        rows.sort_by(|(a, (p, _)), (b, (q, _))| {
+            q.pinned.cmp(&p.pinned).then_with(|| a.head.cmp(&b.head))
+        });
+        rows.truncate(MOST_PINS);
+        let row = |(of, (pin, _)): (&Owner, (Pin, f64))| OwnerPin {
+            owner: self.owner(of.shape),
+            head: of.head.clone(),
+            root: self.reached.shapes.get(of.shape).root,
+            pin,
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// Bytes that the lists whose items are of a shape would take as tuples.
@@ -416,7 +437,7 @@ impl Tables<'_> {
         slack
     }
 
-    fn owner(&self, shape: ShapeId) -> String {
+    pub(crate) fn owner(&self, shape: ShapeId) -> String {
         if shape == 0 { UNSEEN.into() } else { self.chains.chain(shape) }
     }
 
@@ -528,26 +549,6 @@ fn largest(pins: &[Pin], most: usize, of: fn(&Pin) -> u64) -> Vec<(u32, Pin)> {
 /// Those that pin most.
 fn most_pinning(pins: &[Pin]) -> Vec<(u32, Pin)> {
     largest(pins, MOST_NAMED, |p| p.pinned)
-}
-
-fn owner_pins(owners: &Owners, by_head: &[Pin], costs: &[f64]) -> Vec<OwnerPin> {
-    let mut sums = vec![(Pin::default(), 0.0); owners.named.len()];
-    for (head, pin) in by_head.iter().enumerate() {
-        if let Some(index) = owners.of_head.get(&(head as u32)) {
-            let (sum, cost) = &mut sums[usize::from(*index)];
-            add(sum, cost, pin, costs[head]);
-        }
-    }
-    let row = |(of, (pin, _)): (&MapOwner, (Pin, f64))| OwnerPin {
-        owner: of.owner.clone(),
-        head: of.head.clone(),
-        root: of.root,
-        pin,
-    };
-    let mut rows: Vec<_> = owners.named.iter().zip(sums).map(row).collect();
-    rows.sort_by(|a, b| b.pin.pinned.cmp(&a.pin.pinned).then_with(|| a.head.cmp(&b.head)));
-    rows.truncate(MOST_PINS);
-    rows
 }
 
 /// Adds a group to a row, and its cost to the row's.

@@ -1,7 +1,7 @@
 // The page: reads the data and puts the parts in their places. The map comes last, for all else needs no decoding.
 import { counted, shown, size } from './text.js';
 import { State } from './state.js';
-import { GLOSSARY } from './glossary.js';
+import { GLOSSARY, VERDICTS } from './glossary.js';
 import { whyNoObjects } from './facts.js';
 import { island } from './columns.js';
 import { Heap } from './heap.js';
@@ -17,10 +17,18 @@ import { familyPart } from './family.js';
 
 // Strips of a tree that are drawn at once; others when they come into sight.
 const STRIPS_AT_ONCE = 6;
+// Strips of a tree in all.
+const MOST_STRIPS = 60;
+// Notes that are shown.
+const MOST_NOTES = 200;
 
 const facts = JSON.parse(document.getElementById('facts').textContent);
 const state = new State(location.hash);
 const page = document.getElementById('page');
+
+// What the page is made of, for a console and for tests; null where a look has no map.
+const known = { facts, state, heaps: facts.looks.map(() => null), maps: facts.looks.map(() => null) };
+window.pydefrag = known;
 
 // Which look the tables are of.
 function lookShown() {
@@ -50,6 +58,13 @@ function contents(ids) {
   return make('nav', { class: 'contents noprint', 'aria-label': 'Parts of the report' }, make('ul', {}, links));
 }
 
+// To the row of what is selected, if there is one.
+function toRow(id) {
+  const row = document.querySelector(`#${id} .panel:not(.off) tr.selected .pick, #${id} > .grid tr.selected .pick`);
+  row?.scrollIntoView({ block: 'center' });
+  row?.focus({ preventScroll: true });
+}
+
 // What is lit up on the map, and the way back to the row that it was chosen in.
 function selectionBar(look) {
   const bar = make('div', { class: 'selection', role: 'status' });
@@ -63,8 +78,8 @@ function selectionBar(look) {
     const pins = now.snapshot.pins;
     const rows = owner !== '' ? pins?.by_owner.filter((p) => p.head === owner) : pins?.by_type.filter((p) => p.type === type);
     const found = rows?.length > 0 ? make('span', {}, ': ', term('pinned', 'pins'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.pinned, 0), state)), ', ', term('gone', 'back if gone'), ' ', make('b', {}, bytes(rows.reduce((n, p) => n + p.gone, 0), state)), rows.length > 1 ? ` at least, in ${counted(rows.length, 'row')}` : '') : null;
-    const back = make('button', { type: 'button', class: 'quiet', on: { click: () => { state.set({ by: owner !== '' ? 'owner' : 'type' }); lead(pins ? 'pins' : 'types'); } } }, 'To the tables');
-    const clear = make('button', { type: 'button', class: 'quiet', on: { click: () => state.set({ owner: '', type: '' }) } }, 'Clear');
+    const back = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => { state.set({ by: owner !== '' ? 'owner' : 'type' }); lead(pins ? 'pins' : 'types'); toRow(pins ? 'pins' : 'types'); } } }, 'To the tables');
+    const clear = make('button', { type: 'button', class: 'quiet noprint', on: { click: () => state.set({ owner: '', type: '' }) } }, 'Clear');
     bar.replaceChildren(make('span', {}, said, found), make('span', { class: 'actions' }, back, clear));
   };
   follow();
@@ -75,12 +90,18 @@ function selectionBar(look) {
 // The place of the map. Says which look has none, and why.
 function mapPart() {
   const section = part('map', 'The heap', selectionBar(lookShown));
-  const places = facts.looks.map((look, i) => {
+  if (facts.looks.length > 2 && facts.looks.every((l) => !l.map)) {
+    section.append(absent(whyNoMap(facts.looks[0])));
+    return { section, places: [] };
+  }
+  const places = facts.looks.slice(0, MOST_STRIPS).map((look, i) => {
     const place = make('div', { class: 'heapmap', 'data-look': String(i) });
     const titled = facts.looks.length > 1;
     section.append(make('div', { class: 'maplook' }, titled ? make('h3', {}, alien(look.title), `: RSS ${size(look.snapshot.memory.rss)}`) : null, look.map ? place : absent(whyNoMap(look))));
     return look.map ? { place, look, i } : null;
   });
+  const rest = facts.looks.length - MOST_STRIPS;
+  if (rest > 0) section.append(absent(`${counted(rest, 'other process', 'other processes')}: the largest are drawn by pydefrag snapshot PID --html FILE, one by one.`));
   return { section, places: places.filter(Boolean) };
 }
 
@@ -104,7 +125,8 @@ function drawing(places) {
     const names = ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live'];
     const stored = await Promise.all(names.map((name) => island(`look${i}-${name}`)));
     const columns = Object.fromEntries(names.map((name, n) => [name, stored[n]]));
-    return new MapView(place, new Heap(look, columns, i), state, { ...options, look: i });
+    known.heaps[i] = new Heap(look, columns, i);
+    known.maps[i] = new MapView(place, known.heaps[i], state, { ...options, look: i });
   };
 }
 
@@ -128,7 +150,7 @@ function ofLook() {
   const place = make('div', { id: 'look' });
   let now = null;
   const fill = () => {
-    if (now === lookShown()) return;
+    if (!lookShown() || now === lookShown()) return;
     now = lookShown();
     const choice = facts.looks.length > 1 ? chooser(now) : null;
     place.replaceChildren(...[choice, ...lookParts(now).map(([, element]) => element)].filter(Boolean));
@@ -152,11 +174,12 @@ function chooser(now) {
 }
 
 function notesPart(notes) {
-  return part('notes', 'Notes', notes.length > 0 ? make('ul', { class: 'notes' }, notes.slice(0, 500).map((n) => make('li', {}, alien(n, '', 600)))) : absent('None.'));
+  const rest = notes.length - MOST_NOTES;
+  return part('notes', 'Notes', notes.length > 0 ? make('ul', { class: 'notes' }, notes.slice(0, MOST_NOTES).map((n) => make('li', {}, alien(n, '', 600)))) : absent('None.'), rest > 0 ? absent(`${counted(rest, 'more note')}: see --json.`) : null);
 }
 
 function wordsPart() {
-  const words = Object.entries(GLOSSARY).sort(([a], [b]) => a.localeCompare(b, 'en'));
+  const words = [...Object.entries(GLOSSARY), ...Object.values(VERDICTS)].sort(([a], [b]) => a.localeCompare(b, 'en'));
   return part('words', 'The words', make('dl', { class: 'glossary' }, words.map(([word, text]) => make('div', {}, make('dt', { text: word }), make('dd', { text })))));
 }
 
@@ -165,11 +188,11 @@ function build() {
   const verdict = facts.kind === 'diff' ? facts.diff.verdict : facts.kind === 'tree' ? null : first?.snapshot.verdict ?? null;
   const header = make('header', { class: 'top' }, make('div', { class: 'brand' }, make('span', { class: 'mark', 'aria-hidden': 'true' }, [1, 2, 3, 4].map((n) => make('span', { class: 'm' + n }))), 'pydefrag', themeSwitch()), ...pageHead(facts));
   const { section: map, places } = mapPart();
-  const notes = notesOf(facts, facts.kind === 'snapshot' ? first.snapshot : null);
-  const parts = [...warnings(facts, facts.kind === 'snapshot' ? first.snapshot : null), verdictPart(facts, first, verdict, state), map];
+  const notes = notesOf(facts, facts.kind === 'snapshot' ? first?.snapshot : null);
+  const parts = [...warnings(facts, facts.kind === 'snapshot' ? first?.snapshot : null), ...(first || facts.kind !== 'snapshot' ? [verdictPart(facts, first, verdict, state)] : [absent('This file has no look at a process.')]), map];
   if (facts.kind === 'diff') parts.push(changePart(facts, state));
   if (facts.kind === 'tree') parts.push(familyPart(facts, state));
-  const run = facts.kind === 'snapshot' ? runPart(first, state) : null;
+  const run = facts.kind === 'snapshot' && first ? runPart(first, state) : null;
   if (run) parts.push(run);
   parts.push(ofLook(), notesPart(notes), wordsPart());
   page.replaceChildren(...parts);

@@ -19,10 +19,10 @@ function changed(name, of, { word, kind = 'bytes', sum = true, colour = null } =
 export function changePart(facts, state) {
   const { diff, looks } = facts;
   const heaps = diff.heaps;
-  const sums = [['RSS', 'RSS', diff.rss], ['swap', 'swap', diff.swap], ...(heaps ? [['walked heaps', 'walked', heaps.resident], ['live data', 'live', heaps.live], ['free, held by neighbours', 'external fragmentation', heaps.external], ['free, at malloc’s tops and in caches', 'top', heaps.slack]] : [])];
+  const sums = [['RSS', () => term('RSS', 'RSS'), diff.rss], ['swap', () => term('swap', 'swap'), diff.swap], ...(heaps ? [['walked heaps', () => term('walked', 'walked heaps'), heaps.resident], ['live data', () => term('live', 'live data'), heaps.live], ['free, held by neighbours', () => term('external fragmentation', 'free, held by neighbours'), heaps.external], ['free, at malloc’s tops and in caches', () => term('top', 'free, at malloc’s tops and in caches'), heaps.slack]] : [])];
   const whole = new Grid({
     id: 'change', title: 'The whole', rows: sums, columns: [
-      { key: 'what', label: 'of', kind: 'text', of: (r) => r[0], show: (r) => term(r[1], r[0]) }, ...changed('', (r) => r[2], { sum: false, colour: 'change' }),
+      { key: 'what', label: 'of', kind: 'text', of: (r) => r[0], show: (r) => r[1]() }, ...changed('', (r) => r[2], { sum: false, colour: 'change' }),
     ], note: heaps ? 'Heaps that both looks walked, together.' : 'The two looks walked no heap in common: what is live in them cannot be compared.',
   }, state);
   const owners = new Grid({

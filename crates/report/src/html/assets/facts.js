@@ -1,5 +1,6 @@
 // What follows from a snapshot's numbers: the steps from RSS to live data, the ladder, who pins first, how texts of
 // its parts belong together. Free of the page.
+import { shown } from './text.js';
 
 // Kinds of owners that are neither walked nor allocators, by the step that takes them off.
 const FILES = ['interpreter', 'extensions', 'libraries', 'data_files', 'shared_memory'];
@@ -156,6 +157,6 @@ export function whyNoObjects(snapshot, kind) {
   if (snapshot.partial) return 'This look is partial: no object could be read.';
   if (kind === 'tree') return 'Objects are not looked at where a tree of processes is: pydefrag snapshot PID, for one of them, does.';
   const allocator = snapshot.process.python?.allocator;
-  if (allocator && allocator !== 'pymalloc' && allocator !== 'malloc') return `Objects were not looked at: ${allocator} serves them, which this version does not walk.`;
+  if (allocator && allocator !== 'pymalloc' && allocator !== 'malloc') return `Objects were not looked at: ${shown(allocator, 40)} serves them, which this version does not walk.`;
   return 'Objects were not looked at (--no-objects, or see the notes): who pins, types, slack and garbage are not known.';
 }

@@ -2,8 +2,11 @@
 import { counted } from './text.js';
 import { liveOf } from './facts.js';
 import { KINDS, VERDICTS } from './glossary.js';
-import { alien, make, part, term } from './make.js';
+import { absent, alien, make, part, term } from './make.js';
 import { Grid } from './grid.js';
+
+// Processes that could not be looked at that are named.
+const MOST_MISSING = 100;
 
 export function familyPart(facts, state) {
   const { tree, looks } = facts;
@@ -36,7 +39,8 @@ export function familyPart(facts, state) {
   }, state);
   const section = part('family', 'Processes', make('p', { class: 'about' }, term('RSS'), ' counts a shared OS page in each process; ', term('PSS'), ' gives each its part, and adds up to what they cost.'), members.element, owners.element);
   if (tree.missing.length > 0) {
-    section.append(make('h3', { text: `Not looked at: ${counted(tree.missing.length, 'process', 'processes')}` }), make('ul', { class: 'asides' }, tree.missing.slice(0, 200).map((m) => make('li', {}, `pid ${m.pid}: `, alien(m.reason, '', 400)))));
+    section.append(make('h3', { text: `Not looked at: ${counted(tree.missing.length, 'process', 'processes')}` }), make('ul', { class: 'asides' }, tree.missing.slice(0, MOST_MISSING).map((m) => make('li', {}, `pid ${m.pid}: `, alien(m.reason, '', 400)))));
+    if (tree.missing.length > MOST_MISSING) section.append(absent(`${counted(tree.missing.length - MOST_MISSING, 'other')}: see --json.`));
   }
   return section;
 }

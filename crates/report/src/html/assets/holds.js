@@ -91,13 +91,13 @@ export function typesPart(look, kind, state) {
     id: 'types', title: 'Live objects by type', rows: objects.types, columns: typeColumns(objects), sort: '-all', empty: 'No object is known.', select: lights(look, 'type', (t) => t.type),
     note: objects.other_types.count > 0 ? `${counted(objects.other_types.count, 'more type')} of ${size(objects.other_types.bytes)} are not listed.` : 'All types are listed.',
   }, state);
-  const rows = [['typed', 'objects', objects.typed], ['owned', 'buffers', objects.owned], ['free-listed', 'kept by CPython for reuse', objects.free_listed], ['unknown', 'nothing is known to hold it', objects.unknown]];
+  const rows = [['typed', 'objects', () => term('typed'), objects.typed], ['owned', 'buffers', () => term('owned'), objects.owned], ['free-listed', 'kept by CPython for reuse', () => term('free-listed'), objects.free_listed], ['unknown', 'nothing is known to hold it', () => term('unknown'), objects.unknown]];
   const known = new Grid({
     id: 'known', title: 'How much of what is live is known', rows, columns: [
-      { key: 'what', label: 'live blocks', kind: 'text', of: (r) => r[0], show: (r) => make('span', {}, term(r[0]), ': ' + r[1]) },
-      { key: 'bytes', label: 'bytes', kind: 'bytes', sum: true, of: (r) => r[2].bytes, bar: 'live' },
-      { key: 'share', label: 'of all', kind: 'percent', quiet: true, sum: true, of: (r) => 100 * r[2].bytes / (objects.all.bytes || 1) },
-      { key: 'count', label: 'blocks', kind: 'count', sum: true, of: (r) => r[2].count },
+      { key: 'what', label: 'live blocks', kind: 'text', of: (r) => r[0], show: (r) => make('span', {}, r[2](), ': ' + r[1]) },
+      { key: 'bytes', label: 'bytes', kind: 'bytes', sum: true, of: (r) => r[3].bytes, bar: 'live' },
+      { key: 'share', label: 'of all', kind: 'percent', quiet: true, sum: true, of: (r) => 100 * r[3].bytes / (objects.all.bytes || 1) },
+      { key: 'count', label: 'blocks', kind: 'count', sum: true, of: (r) => r[3].count },
     ], whole: { key: 'bytes', bytes: objects.all.bytes, name: 'All that is live', over: 'which should not be' },
   }, state);
   return part('types', 'Types', make('p', { class: 'about' }, make('b', { text: size(typed) }), ` of ${size(objects.all.bytes)} live bytes are objects and their buffers (${percent(typed, objects.all.bytes)}).`), grid.element, known.element);

@@ -76,12 +76,12 @@ export function followBytes(state) {
 const popover = {
   element: null,
   word: null,
-  open(word, button) {
+  open(word, said, button) {
     this.element ??= document.body.appendChild(make('div', { id: 'word', role: 'tooltip', class: 'popover' }));
     this.close();
     this.word = button;
     this.element.textContent = '';
-    this.element.append(make('b', { text: word }), make('p', { text: GLOSSARY[word] }));
+    this.element.append(make('b', { text: word }), make('p', { text: said }));
     button.setAttribute('aria-expanded', 'true');
     button.setAttribute('aria-describedby', 'word');
     this.element.classList.add('open');
@@ -113,14 +113,15 @@ export function watchPopover() {
   document.addEventListener('focusin', (event) => popover.word && event.target !== popover.word && popover.close());
 }
 
-// A word of the glossary: a button that explains it, by mouse, touch and keyboard. `label`: what stands there.
-export function term(word, label = word) {
-  if (!Object.hasOwn(GLOSSARY, word)) return make('span', { text: label });
+// A word of the glossary: a button that explains it, by mouse, touch and keyboard. `label`: what stands there; `said`: its
+// explanation, where it is another list's.
+export function term(word, label = word, said = Object.hasOwn(GLOSSARY, word) ? GLOSSARY[word] : null) {
+  if (said === null) return make('span', { text: label });
   const button = make('button', { type: 'button', class: 'term', 'aria-expanded': 'false', text: label });
   button.addEventListener('click', (event) => {
     event.stopPropagation();
     if (popover.word === button) popover.close();
-    else popover.open(word, button);
+    else popover.open(word, said, button);
   });
   return button;
 }

@@ -46,16 +46,17 @@ export class State {
     return set.map(([k, v]) => k + '=' + encodeURIComponent(v)).join('&');
   }
 
-  // Takes all fields from a hash; those that it does not name go back to their beginnings.
+  // Takes all fields from a hash; those that it does not name go back to their beginnings. `set` passes over what is no
+  // field.
   read(hash) {
-    const fields = { ...DEFAULTS };
+    const fields = { __proto__: null, ...DEFAULTS };
     for (const k of Object.keys(this.fields)) if (OF_TABLE.test(k)) fields[k] = '';
     for (const part of hash.replace(/^#/, '').split('&')) {
       const [k, v] = part.split('=');
       if (v === undefined || v.length > LONGEST_VALUE) continue;
       try {
-        if (Object.hasOwn(DEFAULTS, k) || OF_TABLE.test(k)) fields[k] = decodeURIComponent(v);
-      } catch { /* not ours */ }
+        fields[k] = decodeURIComponent(v);
+      } catch { /* no text of ours */ }
     }
     this.set(fields);
   }

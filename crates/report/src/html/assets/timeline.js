@@ -18,9 +18,9 @@ export function runPart(look, state) {
   const ratio = Number.isFinite(run.trough_ratio) ? run.trough_ratio.toFixed(2) : '?';
   const waste = Number.isFinite(run.waste) ? run.waste.toFixed(2) : '?';
   const measures = make('dl', { class: 'measures' }, [
-    ['peak', at(run.peak), `in use ${size(inUse(run.peak))}`], ['VmHWM', memory.hwm > 0 ? size(memory.hwm) : 'not known', 'the kernel’s'],
-    ['trough', at(run.trough), `in use ${size(inUse(run.trough))}`], ['trough ratio', ratio, '1 follows use'], ['waste', waste + ' GB·s', 'free, and resident'],
-  ].map(([word, value, more]) => make('div', {}, make('dt', {}, term(word)), make('dd', {}, make('b', { text: value }), make('span', { class: 'quietly', text: ' ' + more })))));
+    [term('peak'), at(run.peak), `in use ${size(inUse(run.peak))}`], [term('VmHWM'), memory.hwm > 0 ? size(memory.hwm) : 'not known', 'the kernel’s'],
+    [term('trough'), at(run.trough), `in use ${size(inUse(run.trough))}`], [term('trough ratio'), ratio, '1 follows use'], [term('waste'), waste + ' GB·s', 'free, and resident'],
+  ].map(([word, value, more]) => make('div', {}, make('dt', {}, word), make('dd', {}, make('b', { text: value }), make('span', { class: 'quietly', text: ' ' + more })))));
   const section = part('run', 'Over time', about, measures);
   if (run.samples.length > 1) section.append(new Timeline(run, memory.hwm).element);
   else section.append(make('p', { class: 'absent', text: 'Too few samples for a curve.' }));
@@ -56,7 +56,7 @@ class Timeline {
     const { run, samples } = this;
     const first = Math.min(0, samples[0].at);
     const last = Math.max(samples.at(-1).at, run.end.at, run.seconds) || 1;
-    const most = Math.max(...samples.map((s) => s.rss), run.peak.rss, this.hwm);
+    const most = samples.reduce((n, s) => Math.max(n, s.rss), Math.max(run.peak.rss, this.hwm));
     const { top, step } = byteTicks(most);
     const inner = { width: Math.max(width - MARGIN.left - MARGIN.right, 40), height: HEIGHT - MARGIN.top - MARGIN.bottom };
     this.x = (at) => MARGIN.left + (at - first) / (last - first || 1) * inner.width;
@@ -130,7 +130,7 @@ class Timeline {
 }
 
 function key(name, ...what) {
-  return make('span', { class: 'key' }, make('span', { class: 'swatch s-' + name, 'aria-hidden': 'true' }), ...what);
+  return make('span', { class: 'key' }, make('span', { class: 'keymark s-' + name, 'aria-hidden': 'true' }), ...what);
 }
 
 function text(name, x, y, said) {

@@ -4,6 +4,9 @@ import { numberOf, whyNoObjects } from './facts.js';
 import { ROOTS, VERDICTS } from './glossary.js';
 import { absent, alien, bytes, command, lead, make, part, term } from './make.js';
 
+// Remedies that are shown.
+const MOST_REMEDIES = 30;
+
 // Which process was looked at, in a list of short facts.
 export function processFacts(snapshot) {
   const { process, memory } = snapshot;
@@ -68,9 +71,7 @@ export function warnings(facts, snapshot) {
 }
 
 export function notesOf(facts, snapshot) {
-  const notes = [...(facts.diff?.notes ?? []), ...(snapshot?.notes ?? [])];
-  const missing = (facts.tree?.missing ?? []).map((m) => `not looked at: pid ${m.pid}: ${m.reason}`);
-  return [...missing, ...notes];
+  return [...(facts.diff?.notes ?? []), ...(snapshot?.notes ?? [])];
 }
 
 // The verdict: sentence, number, who pins first, remedies.
@@ -78,9 +79,9 @@ export function verdictPart(facts, look, verdict, state) {
   const snapshot = look?.snapshot;
   const left = make('div', { class: 'judged' });
   if (verdict) {
-    const [name, meaning] = VERDICTS[verdict.kind] ?? [verdict.kind, ''];
+    const [name, meaning] = VERDICTS[verdict.kind] ?? [verdict.kind, null];
     const number = numberOf(verdict.sentence);
-    left.append(make('p', { class: 'kind k-' + (VERDICTS[verdict.kind] ? verdict.kind : 'other'), title: meaning }, make('span', { class: 'dot', 'aria-hidden': 'true' }), alien(name)));
+    left.append(make('p', { class: 'kind k-' + (VERDICTS[verdict.kind] ? verdict.kind : 'other'), }, make('span', { class: 'dot', 'aria-hidden': 'true' }), meaning === null ? alien(name) : term(name, name, meaning)));
     if (number) left.append(make('p', { class: 'big' }, make('b', { text: number.number }), number.rest ? ' ' + number.rest : ''));
     left.append(make('p', { class: 'sentence' }, alien(verdict.sentence, '', 480)));
     if (verdict.undecided) left.append(make('p', { class: 'undecided' }, make('b', { text: 'Not decided yet: ' }), alien(verdict.undecided, '', 300)));
@@ -103,16 +104,16 @@ function card(title, ...children) {
 function memoryCard(facts, snapshot, state) {
   if (facts.kind === 'diff') {
     const { rss, heaps } = facts.diff;
-    const rows = [['RSS', rss], ...(heaps ? [['live', heaps.live], ['external fragmentation', heaps.external]] : [])];
-    return card('Change', make('p', { class: 'large' }, signed(rss.after - rss.before)), make('dl', { class: 'pairs' }, rows.map(([word, c]) => [make('dt', {}, term(word)), make('dd', {}, bytes(c.before, state), ' → ', bytes(c.after, state))])));
+    const rows = [[term('RSS'), rss], ...(heaps ? [[term('live'), heaps.live], [term('external fragmentation'), heaps.external]] : [])];
+    return card('Change', make('p', { class: 'large' }, signed(rss.after - rss.before)), make('dl', { class: 'pairs' }, rows.map(([word, c]) => [make('dt', {}, word), make('dd', {}, bytes(c.before, state), ' → ', bytes(c.after, state))])));
   }
   const m = snapshot.memory;
   const f = snapshot.fragmentation;
-  const rows = [['PSS', bytes(m.pss, state)], ['swap', bytes(m.swap, state)]];
-  if (m.hwm > 0) rows.push(['VmHWM', bytes(m.hwm, state)]);
-  rows.push(['fragmentation', f ? `${f.percent < 0.05 && f.percent > 0 ? '<0.1' : f.percent.toFixed(1)}% of ${size(f.resident)}` : 'not known']);
-  if (f) rows.push(['external fragmentation', bytes(f.external, state)], ['rounding', f.internal === null ? 'not known of all heaps' : bytes(f.internal, state)]);
-  return card(term('RSS', 'Resident (RSS)'), make('p', { class: 'large' }, bytes(m.rss, state)), make('dl', { class: 'pairs' }, rows.map(([word, value]) => [make('dt', {}, term(word, word === 'rounding' ? 'internal fragmentation' : word)), make('dd', {}, value)])));
+  const rows = [[term('PSS'), bytes(m.pss, state)], [term('swap'), bytes(m.swap, state)]];
+  if (m.hwm > 0) rows.push([term('VmHWM'), bytes(m.hwm, state)]);
+  rows.push([term('fragmentation'), f ? `${f.percent < 0.05 && f.percent > 0 ? '<0.1' : f.percent.toFixed(1)}% of ${size(f.resident)}` : 'not known']);
+  if (f) rows.push([term('external fragmentation'), bytes(f.external, state)], [term('rounding', 'internal fragmentation'), f.internal === null ? 'not known of all heaps' : bytes(f.internal, state)]);
+  return card(term('RSS', 'Resident (RSS)'), make('p', { class: 'large' }, bytes(m.rss, state)), make('dl', { class: 'pairs' }, rows.map(([word, value]) => [make('dt', {}, word), make('dd', {}, value)])));
 }
 
 function treeCard(tree, state) {
@@ -141,12 +142,12 @@ function pinCard(facts, look, state) {
 }
 
 function remedies(verdict, state) {
-  const most = Math.max(...verdict.remedies.map((r) => r.bytes ?? 0), 1);
-  const rows = verdict.remedies.map((r) => {
+  const most = verdict.remedies.reduce((n, r) => Math.max(n, r.bytes ?? 0), 1);
+  const rows = verdict.remedies.slice(0, MOST_REMEDIES).map((r) => {
     const bar = make('span', { class: 'inbar', 'aria-hidden': 'true' }, make('span', { class: 'fill c-back' }));
     bar.firstChild.style.width = 100 * (r.bytes ?? 0) / most + '%';
     const amount = r.bytes === null ? make('span', { class: 'none', text: 'not measured' }) : make('span', { title: exact(r.bytes) }, 'up to ', bytes(r.bytes, state));
     return make('li', {}, make('div', { class: 'remedy' }, make('span', { class: 'name' }, alien(r.name)), make('span', { class: 'amount' }, amount, r.bytes === null ? null : bar), command(r.command)));
   });
-  return make('div', { class: 'remedies' }, make('h3', { text: 'What helps, most first' }), make('ol', {}, rows));
+  return make('div', { class: 'remedies' }, make('h3', { text: 'What helps, most first' }), make('ol', {}, rows), verdict.remedies.length > MOST_REMEDIES ? absent(`${count(verdict.remedies.length - MOST_REMEDIES)} more: see --json.`) : null);
 }

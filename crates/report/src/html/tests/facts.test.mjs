@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { freeOf, headOf, headsOf, ladderRungs, liveOf, numberOf, slackBytes, typeOf, waterfall, whyNoObjects } from '../assets/facts.js';
+import { GLOSSARY } from '../assets/glossary.js';
+import { ACCOUNT_TERMS, freeOf, headOf, headsOf, ladderRungs, liveOf, numberOf, slackBytes, typeOf, waterfall, whyNoObjects } from '../assets/facts.js';
 
 function kept(name) {
   const path = new URL(`../../snapshots/pydefrag_report__json__tests__${name}.snap`, import.meta.url);
@@ -34,6 +35,11 @@ test('the steps lead from RSS to live data without losing a byte', () => {
   assert.equal(steps.live, sum((o) => o.live), 'live without what was rounded up');
   assert.equal(steps['live data'], sum((o) => o.live) - slackBytes(full));
   assert.ok(waterfall(full).notes.some((n) => n.includes('malloc main arena')), 'where rounding is null');
+});
+
+test('every step and rung is a word of the glossary', () => {
+  const words = [...waterfall(full).steps.map((s) => s.word), ...waterfall(partial).steps.map((s) => s.word), ...ACCOUNT_TERMS.map((t) => t[1]), ...ladderRungs(full).map((r) => r.rung)];
+  for (const word of words) assert.ok(Object.hasOwn(GLOSSARY, word), word);
 });
 
 test('a partial look has no steps inside heaps, and says so', () => {
@@ -89,6 +95,7 @@ test('a chain belongs to the longest head that it begins with, and to no other',
   assert.equal(headOf('app.XYZ[dict]', heads), null, 'app.XYZ is another');
   assert.equal(headOf('lib.so (native)', heads), 'lib.so');
   assert.equal(headOf('other', heads), null);
+  for (const both of [['local x', 'local x of f'], ['local x of f', 'local x']]) assert.equal(headOf('local x of f[dict] -> str', new Map(both.map((h) => [h, h]))), 'local x of f');
   assert.equal(typeOf('dict (keys)'), 'dict');
   assert.equal(typeOf('app.Row'), 'app.Row');
   assert.deepEqual([...headsOf({ snapshot: { pins: { by_owner: [{ owner: 'a[dict]', head: 'a' }] } }, map: { owners: [{ owner: 'b', head: 'b' }, { owner: '', head: '' }] } }).values()], ['b', 'a']);
