@@ -120,7 +120,7 @@ function drawing(places) {
   const largest = Math.max(...places.map(({ look }) => mapped(look)), 1);
   const options = {};
   if (facts.kind === 'tree') options.strip = true;
-  if (places.length > 1) options.bytesPerRow = 2 ** Math.max(Math.ceil(Math.log2(largest / (options.strip ? 16 : 128))), 16);
+  if (places.length > 1) options.bytesPerRow = options.strip ? largest : 2 ** Math.max(Math.ceil(Math.log2(largest / 64)), 16);
   return async ({ place, look, i }) => {
     const names = ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live'];
     const stored = await Promise.all(names.map((name) => island(`look${i}-${name}`)));

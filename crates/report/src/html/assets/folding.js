@@ -32,7 +32,8 @@ export class Folding {
     this.height = height;
     const pages = heaps.reduce((n, h) => n + h.pages, 0);
     this.heaps = strip ? [{ page: 0, pages }] : heaps;
-    this.bytesPerRow = bytesPerRow || (strip ? Math.max(pages, 1) * OS_PAGE : rowBytes(heaps, height));
+    // A strip has one row, so that a scale that is too small for it is not its scale.
+    this.bytesPerRow = strip ? Math.max(bytesPerRow ?? 0, pages * OS_PAGE, OS_PAGE) : bytesPerRow || rowBytes(heaps, height);
     this.nameLine = strip ? 0 : NAME_LINE;
     this.rows = this.heaps.map((h) => Math.max(1, Math.ceil(h.pages * OS_PAGE / this.bytesPerRow)));
     this.rowsBefore = [0];

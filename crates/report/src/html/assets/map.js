@@ -28,9 +28,6 @@ export class MapView {
     this.termLit = null;
     this.cursor = null;
     this.place = null;
-    const tests = window.pydefrag ??= { maps: [], heaps: [] };
-    tests.maps.push(this);
-    tests.heaps.push(heap);
     element.replaceChildren();
     if (heap.problem !== null || heap.heaps.length === 0) {
       const why = heap.problem === null ? 'No heap was walked: there is nothing to draw.' : heap.look.map ? `The map cannot be drawn: ${shown(heap.problem, 200)}.` : 'There is no map of this heap.';
@@ -274,7 +271,9 @@ export class MapView {
       if (!name) continue;
       const word = this.lightWord(light);
       context.fillStyle = word > 0.36 ? '#101214' : '#ffffff';
-      const text = `${name.type ?? '?'}${name.role === 'object' ? '' : ' ' + name.role.replaceAll('_', ' ')}`;
+      // A name may be a megabyte long: what is cut to is kept per group.
+      const text = (this.labels ??= new Map()).get(heap.blocks[block]) ?? shown(`${shown(name.type ?? '?', 80)}${name.role === 'object' ? '' : ' ' + shown(name.role.replaceAll('_', ' '), 20)}`, 100);
+      this.labels.set(heap.blocks[block], text);
       const room = Math.floor((width - 8) / 6.4);
       if (room < 3) continue;
       context.save();
