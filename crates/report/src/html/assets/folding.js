@@ -40,8 +40,9 @@ export class Folding {
     for (const n of this.rows) this.rowsBefore.push(this.rowsBefore.at(-1) + n);
     const all = this.rowsBefore.at(-1);
     const room = height - this.heaps.length * (this.nameLine + BETWEEN) + BETWEEN;
-    this.fitRow = strip ? height : Math.min(MOST_ROW, Math.max(2, room / Math.max(all, 1)));
-    // What is zoomed out as far as it goes may still be higher than the window, if there are many heaps.
+    // Many heaps do not fit: then what is zoomed out as far as it goes is still higher than the window.
+    const fair = room / Math.max(all, 1);
+    this.fitRow = strip ? height : Math.min(MOST_ROW, fair < LEAST_ROW / 2 ? LEAST_ROW : fair);
     this.fitHeight = Math.min(height, this.contentHeight(this.fitRow));
     this.zoom = 1;
     this.x = 0;

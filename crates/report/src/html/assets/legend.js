@@ -102,7 +102,7 @@ export function placeOf({ block, pool, chunk, heap }) {
     const held = pool.state === 'in use' ? `pool of ${pool.size} B blocks, ${pool.live} of ${pool.blocks} live` : `pool, ${pool.state}`;
     return block ? `block ${block.slot} of a ${held}` : held;
   }
-  return chunk ? `${chunk.kind} of ${size(chunk.size)}, ${heap}` : heap;
+  return chunk ? `${chunk.kind} of ${size(chunk.size)}, ${shown(heap, 60)}` : shown(heap, 60);
 }
 
 export function pageSaid(page) {

@@ -483,7 +483,7 @@ export class MapView {
     }
     this.revealCursor();
     const told = this.told(this.cursor);
-    if (told) this.say(this.atBlocks ? `${sayOf(told)}; ${told.name?.owner ? shown(told.name.owner, 160) + '; ' : ''}${placeOf(told)}` : `${told.heap}, at ${told.address.toString(16)}: ${told.term.name}; ${told.page.live} live blocks on the OS page, ${told.page.free} bytes free`);
+    if (told) this.say(this.atBlocks ? `${sayOf(told)}; ${told.name?.owner ? shown(told.name.owner, 160) + '; ' : ''}${placeOf(told)}` : `${shown(told.heap, 60)}, at ${told.address.toString(16)}: ${told.term.name}; ${told.page.live} live blocks on the OS page, ${told.page.free} bytes free`);
   }
 
   // What is at a place that may lie outside the window or, going up or down, between two heaps.
