@@ -82,6 +82,11 @@ export class MapView {
       this.refresh();
     };
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
+    // Paper is light whatever the screen is, and no frame comes before it is printed.
+    matchMedia('print').addEventListener('change', () => {
+      recolour();
+      this.drawNow();
+    });
     new MutationObserver(recolour).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
   }
 

@@ -13,9 +13,12 @@ const FADE = 0.82;
 // The style's colours by name, as `#rrggbb`.
 export function readColours(element) {
   const style = getComputedStyle(element);
+  // A canvas says every opaque colour as `#rrggbb`, however it was written.
+  const context = document.createElement('canvas').getContext('2d');
   const colour = (name) => {
-    const said = style.getPropertyValue(name).trim();
-    return /^#[0-9a-f]{6}$/i.test(said) ? said : '#808080';
+    context.fillStyle = '#808080';
+    context.fillStyle = style.getPropertyValue(name).trim();
+    return /^#[0-9a-f]{6}$/.test(context.fillStyle) ? context.fillStyle : '#808080';
   };
   const named = Object.fromEntries(TERMS.map((t) => [t.key, colour('--m-' + t.key)]));
   const of = (prefix) => Array.from({ length: MOST_COLOURED }, (_, i) => colour(`--m-${prefix}${i + 1}`));
