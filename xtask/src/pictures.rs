@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use pydefrag_harness::browser::{Page, View, address};
-use pydefrag_harness::{Interpreter, Interpreters, Target, repository};
+use pydefrag_harness::{Interpreter, Interpreters, repository};
 
 /// The interpreter that the examples run on.
 const INTERPRETER: &str = "3.13";
@@ -30,13 +30,29 @@ struct Picture {
     size: (u32, u32),
 }
 
-const PICTURES: &[Picture] = &[Picture {
-    name: "session-cache",
-    page: "session_cache",
-    first: "",
-    part: None,
-    size: (1280, 900),
-}];
+const PICTURES: &[Picture] = &[
+    Picture {
+        name: "session-cache",
+        page: "session_cache",
+        first: "",
+        part: None,
+        size: (1280, 900),
+    },
+    Picture {
+        name: "map-owner",
+        page: "session_cache",
+        first: "pydefrag.state.set({ owner: pydefrag.facts.looks[0].snapshot.pins.by_owner[0].head })",
+        part: Some("#map"),
+        size: (1280, 900),
+    },
+    Picture {
+        name: "map-blocks",
+        page: "session_cache",
+        first: "pydefrag.maps[0].show(pydefrag.heaps[0].block(pydefrag.heaps[0].blockCount - 9000).address)",
+        part: Some("#map"),
+        size: (1280, 900),
+    },
+];
 
 /// Makes all pictures.
 pub(crate) fn make() -> Result<()> {
@@ -45,11 +61,7 @@ pub(crate) fn make() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let into = repository().join("docs/pictures");
     fs::create_dir_all(&into)?;
-    for page in ["session_cache", "request_threads"] {
-        run(&tool, interpreter, page, folder.path())?;
-    }
-    tree(&tool, interpreter, folder.path())?;
-    diff(&tool, interpreter, folder.path())?;
+    run(&tool, interpreter, "session_cache", folder.path())?;
     for picture in PICTURES {
         for dark in [false, true] {
             let bytes = taken(picture, folder.path(), dark)?;
@@ -77,39 +89,15 @@ fn tool() -> Result<PathBuf> {
 /// The page of a run of an example.
 fn run(tool: &Path, interpreter: &Interpreter, example: &str, folder: &Path) -> Result<()> {
     let mut command = Command::new(tool);
-    command.arg("run").arg("--html").arg(page_of(example, folder)).arg("--python");
-    command.arg(&interpreter.program).arg(script(example));
+    command.arg("run").arg("--html").arg(page_of(example, folder));
+    // As a reader would type it: no path of this machine is in a picture.
+    command.arg(format!("examples/{example}.py")).current_dir(repository());
+    let bin = interpreter.program.parent().context("the interpreter's folder")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(bin.to_owned()).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(paths)?);
     command.envs(interpreter.env.iter().map(|(key, value)| (key, value)));
     succeed(&mut command)
-}
-
-/// A master and its workers.
-fn tree(tool: &Path, interpreter: &Interpreter, folder: &Path) -> Result<()> {
-    let script = script("prefork").display().to_string();
-    let target = Target::spawn(interpreter, &script, &["--hold"], &[]);
-    let mut command = Command::new(tool);
-    command.args(["snapshot", &target.pid().to_string(), "--tree", "--html"]);
-    succeed(command.arg(page_of("tree", folder)))
-}
-
-/// The session cache at its peak and in the evening.
-fn diff(tool: &Path, interpreter: &Interpreter, folder: &Path) -> Result<()> {
-    let script = script("session_cache").display().to_string();
-    let mut kept = Vec::new();
-    for args in [&["--hold", "--peak"][..], &["--hold"][..]] {
-        let target = Target::spawn(interpreter, &script, args, &[]);
-        let file = folder.join(format!("{}.pdsnap", kept.len()));
-        let mut command = Command::new(tool);
-        command.args(["snapshot", &target.pid().to_string(), "-o"]).arg(&file);
-        succeed(&mut command)?;
-        kept.push(file);
-    }
-    let mut command = Command::new(tool);
-    succeed(command.arg("diff").args(&kept).arg("--html").arg(page_of("diff", folder)))
-}
-
-fn script(example: &str) -> PathBuf {
-    repository().join("examples").join(example).with_extension("py")
 }
 
 fn page_of(name: &str, folder: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The walked heaps as a picture needs them: which byte of which region is what, down to single blocks.
 //!
 //! Owns the regions, a byte of flags per OS page, malloc's chunks as tiles, and what each live block is, as
-//! numbers of names. Together with the pools of a [`Detail`](crate::Detail) every resident byte of a walked heap
+//! numbers of names. Together with the pools of a [`Detail`] every resident byte of a walked heap
 //! falls under one term of its [`Account`](crate::Account). Does not own how it is drawn, nor (see `columns`) how it
 //! is stored.
 //!

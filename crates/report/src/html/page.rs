@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 const PAGE: &str = include_str!("assets/page.html");
-/// The styles, in their order.
-const STYLES: &[&str] = &[include_str!("assets/style.css"), include_str!("assets/map.css")];
+const STYLE: &str = concat!(include_str!("assets/style.css"), include_str!("assets/map.css"));
 
 /// The scripts: each needs only those before it.
 const SCRIPTS: &[&str] = &[
@@ -28,15 +27,12 @@ const SCRIPTS: &[&str] = &[
     include_str!("assets/pins.js"),
     include_str!("assets/categories.js"),
     include_str!("assets/heap.js"),
+    include_str!("assets/make.js"),
+    include_str!("assets/grid.js"),
     include_str!("assets/folding.js"),
     include_str!("assets/paint.js"),
     include_str!("assets/schemes.js"),
-    include_str!("assets/describe.js"),
-    include_str!("assets/make.js"),
-    include_str!("assets/grid.js"),
-    include_str!("assets/legend.js"),
-    include_str!("assets/regions.js"),
-    include_str!("assets/pointing.js"),
+    include_str!("assets/mapcard.js"),
     include_str!("assets/map.js"),
     include_str!("assets/verdict.js"),
     include_str!("assets/resident.js"),
@@ -50,23 +46,23 @@ const SCRIPTS: &[&str] = &[
 
 /// The whole page.
 pub(crate) fn page(title: &str, facts: &str, columns: &str) -> String {
-    let (script, style) = (script(), STYLES.concat());
+    let script = script();
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data: blob:; \
          base-uri 'none'; form-action 'none'",
         hash(&script),
-        hash(&style)
+        hash(STYLE)
     );
     let parts = [
         ("{{title}}", title),
         ("{{policy}}", &policy),
-        ("{{style}}", &style),
+        ("{{style}}", STYLE),
         ("{{facts}}", facts),
         ("{{columns}}", columns),
         ("{{script}}", &script),
     ];
     let mut page = String::with_capacity(
-        PAGE.len() + style.len() + script.len() + facts.len() + columns.len(),
+        PAGE.len() + STYLE.len() + script.len() + facts.len() + columns.len(),
     );
     let mut rest = PAGE;
     for (mark, part) in parts {

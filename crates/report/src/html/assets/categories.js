@@ -34,23 +34,22 @@ export function categoriesOf(heap, sort) {
   return { list, of };
 }
 
-// Bytes of each page by category: `of[group]` is the category of a group of blocks. Behind the categories of blocks are
-// two more columns: what no block has, and pages that are not resident.
+// Bytes of each page by category, for colouring by what blocks are: `of[group]` is the category of a group. Column
+// `width - 1` takes what no block has; pages that are not resident count there whole.
 export function bytesByCategory(heap, of, width) {
   const sums = new Uint16Array(heap.flags.length * width);
   if (heap.blocks) {
     poolCategories(heap, of, width, sums);
     tileCategories(heap, of, width, sums);
   }
-  for (let page = 0, at = 0; page < heap.flags.length; page++, at += width) {
-    if (heap.flags[page] & PAGE.resident) {
-      let rest = OS_PAGE;
-      for (let c = 0; c < width - 2; c++) rest -= sums[at + c];
-      sums[at + width - 2] = rest;
-    } else {
-      sums.fill(0, at, at + width - 1);
-      sums[at + width - 1] = OS_PAGE;
+  for (let page = 0; page < heap.flags.length; page++) {
+    const at = page * width;
+    let rest = OS_PAGE;
+    for (let c = 0; c < width - 1; c++) {
+      if (heap.flags[page] & PAGE.resident) rest -= sums[at + c];
+      else sums[at + c] = 0;
     }
+    sums[at + width - 1] = rest;
   }
   return sums;
 }

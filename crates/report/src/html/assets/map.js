@@ -1,584 +1,514 @@
-// The heap map: a heap on a canvas, folded, zoomed, coloured and lit, and what it says of the place under the pointer.
-//
-// Owns the elements of one map and when it is drawn. Where things are is `folding.js`, how pixels come about `paint.js`,
-// what colours mean `schemes.js`. Nothing is drawn twice in a frame; the pointer draws on a canvas of its own.
-import { size, shown, count } from './text.js';
-import { describe, nextBlock } from './describe.js';
+// The heap map: a heap on a canvas, and what a pointer or a key does there. Owns the canvas, its tools and its legend;
+// what is where is the folding's, what it looks like the painter's, what is said of it the card's.
+import { OS_PAGE, RUNGS, RUNG_WORDS } from './terms.js';
 import { Folding } from './folding.js';
-import { BLOCKS_FROM, Painter } from './paint.js';
-import { coloured, litBy, painted, readColours, schemeOf } from './schemes.js';
+import { Painter } from './paint.js';
 import { groupsOf } from './pins.js';
-import { RUNGS, RUNG_WORDS, OS_PAGE } from './terms.js';
-import { make } from './make.js';
-import { fillBar, fillLegend, fillLit, fillPanel, linesOf, placeOf, sayOf } from './legend.js';
-import { regionsTable } from './regions.js';
-import { listen } from './pointing.js';
+import { lightOf, pageColours, schemeOf } from './schemes.js';
+import { cardOf, found, hex, lineOf, pinnedLine } from './mapcard.js';
+import { counted, percent, shown, size } from './text.js';
+import { absent, alien, make } from './make.js';
+import { Grid } from './grid.js';
 
-const STRIP_HEIGHT = 26;
-const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+const MAP_HEIGHT = 560;
+const STRIP_HEIGHT = 36;
+const ZOOM_STEP = 1.5;
+const COLOURS = { state: 'by state', type: 'by type', owner: 'by owner' };
+// A pointer that moved less has clicked.
+const CLICK = 4;
 
 export class MapView {
-  // `element`: what it fills; `heap`: a Heap; `state`: a State. `options`: `strip` (one thin row that does not zoom, for a
-  // process of a tree), `bytesPerRow` (so that two heaps are on one scale), `look` (which look of the page it is).
+  // `element`: what it fills; `heap`: a Heap; `state`: a State; `options`: { strip, bytesPerRow, look }.
   constructor(element, heap, state, options = {}) {
-    Object.assign(this, { element, heap, state, options });
-    this.look = String(options.look ?? heap.index);
-    this.lastFrame = 0;
-    this.lastHover = 0;
-    this.termLit = null;
-    this.cursor = null;
-    this.place = null;
-    element.replaceChildren();
-    if (heap.problem !== null || heap.heaps.length === 0) {
-      const why = heap.problem === null ? 'No heap was walked: there is nothing to draw.' : heap.look.map ? `The map cannot be drawn: ${shown(heap.problem, 200)}.` : 'There is no map of this heap.';
-      element.append(make('p', { class: 'absent', text: why }));
-      this.folding = new Folding([], { width: 1, height: 1 });
+    Object.assign(this, { element, heap, state, options, lastFrame: 0, lastHover: 0, hovered: null, selected: null, lit: null });
+    this.index = options.look ?? heap.index;
+    element.classList.remove('waiting');
+    if (heap.problem !== null || heap.flags.length === 0) {
+      element.replaceChildren(absent(heap.problem !== null ? `No map: ${heap.problem}.` : 'No map: no heap has any memory.'));
       return;
     }
     this.painter = new Painter(heap);
     this.build();
-    this.follow(null);
-    this.watch();
+    this.listen();
+    this.resize();
+    state.subscribe((_, changed) => this.changed(changed));
   }
 
   build() {
-    const strip = this.options.strip ?? false;
-    this.base = make('canvas', { class: 'hm-base', tabindex: '0', role: strip ? 'img' : 'application', 'aria-roledescription': 'heap map', 'aria-label': this.summary() });
-    this.over = make('canvas', { class: 'hm-over', 'aria-hidden': 'true' });
-    this.tip = make('div', { class: 'hm-tip', hidden: true });
-    this.window = make('div', { class: 'hm-window' }, this.base, this.over, this.tip);
-    this.element.append(this.root = make('div', { class: strip ? 'hm strip' : 'hm' }));
-    if (strip) {
-      this.base.removeAttribute('tabindex');
-      this.root.append(this.window);
-      this.base.addEventListener('pointermove', (e) => this.hoverAt(e.offsetX, e.offsetY));
-      this.base.addEventListener('pointerleave', () => this.leave());
-      return;
-    }
-    this.bar = make('div', { class: 'hm-bar noprint' });
-    this.note = make('p', { class: 'hm-note', role: 'status' });
-    this.litPlace = make('div', { class: 'hm-lit', hidden: true, role: 'status' });
-    this.legend = make('ul', { class: 'hm-legend', 'aria-label': 'Legend' });
-    this.live = make('div', { class: 'visually-hidden', 'aria-live': 'polite', role: 'status' });
-    this.panel = make('section', { class: 'hm-panel', hidden: true, 'aria-label': 'Selected block' });
-    this.hinted = make('p', { class: 'hm-hint noprint', text: HINT });
-    this.root.append(this.bar, this.note, this.litPlace, this.window, this.legend, this.panel, this.hinted, regionsTable(this.heap, this.state, Number(this.look)), this.live);
-    listen(this.base, this);
-    this.base.addEventListener('focus', () => this.drawOver());
-    this.base.addEventListener('blur', () => this.drawOver());
+    const label = `Map of the heap: ${this.heap.heaps.map((h) => h.name).join(', ')}. Arrows go from block to block, Enter selects, plus and minus zoom, Escape clears.`;
+    this.canvas = make('canvas', { tabindex: '0', role: 'application', 'aria-label': shown(label, 400), 'aria-roledescription': 'map' });
+    this.over = make('canvas', { class: 'over', 'aria-hidden': 'true' });
+    this.line = make('p', { class: 'mapline', 'aria-live': 'polite' });
+    this.card = make('div', { class: 'mapcard' });
+    this.legend = make('div', { class: 'maplegend', role: 'group', 'aria-label': 'Colours' });
+    this.told = make('p', { class: 'about maptold' });
+    const frame = make('div', { class: 'mapframe' + (this.options.strip ? ' strip' : '') }, this.canvas, this.over);
+    this.element.replaceChildren(...(this.options.strip ? [frame, this.line] : [this.tools(), this.told, frame, this.line, this.legend, this.card, this.twin()]));
   }
 
-  summary() {
-    const { all } = this.heap.sums();
-    return `Map of ${count(this.heap.heaps.length)} heaps, ${size(all.resident)} resident, ${size(all.live + all.slack)} live, ${size(all.pinned)} pinned. Arrows move, plus and minus zoom, Enter selects, Escape clears.`;
+  tools() {
+    const choice = (field, name, all) => make('div', { class: 'choice', role: 'group', 'aria-label': name }, make('span', { text: name }), Object.entries(all).map(([key, said]) => make('button', { type: 'button', 'data-choice': `${field}=${key}`, on: { click: () => this.state.set({ [field]: key }) } }, said)));
+    const button = (name, said, act) => make('button', { type: 'button', title: name, 'aria-label': name, on: { click: act } }, said);
+    const middle = (factor) => () => this.zoom(factor, this.folding.width / 2, this.folding.height / 2);
+    const colours = this.heap.blocks ? COLOURS : { state: COLOURS.state };
+    return make('div', { class: 'maptools noprint' }, choice('colour', 'Colours', colours), choice('rung', 'As left by', Object.fromEntries(RUNGS.map((r) => [r, this.rungName(r)]))),
+      make('div', { class: 'choice' }, button('Closer', '+', middle(ZOOM_STEP)), button('Further off', '−', middle(1 / ZOOM_STEP)), button('All of it', 'all', () => this.all())));
   }
 
-  watch() {
-    this.state.subscribe((_, changed) => this.follow(changed));
-    this.resizes = new ResizeObserver(() => this.window.clientWidth !== this.width && this.resize());
-    this.resizes.observe(this.window);
-    const recolour = () => {
-      this.colours = null;
-      this.refresh();
+  // A rung and what it brings back, by the ladder.
+  rungName(rung) {
+    const back = this.heap.look.snapshot?.ladder?.[rung];
+    return typeof back === 'number' ? `${rung} −${size(back)}` : rung;
+  }
+
+  // The same as a table.
+  twin() {
+    const { heap } = this;
+    const rows = Array.from({ length: heap.regions.count }, (_, r) => r);
+    const sums = new Map();
+    const of = (r) => sums.get(r) ?? sums.set(r, this.sumOf(r)).get(r);
+    const details = make('details', { class: 'maptwin' }, make('summary', { text: `The ${counted(rows.length, 'region')} of the map as a table` }));
+    const bytes = { kind: 'bytes', sum: true };
+    const fill = () => {
+      if (!details.open || details.children.length > 1) return;
+      details.append(new Grid({
+        id: 'regions', title: 'Regions', rows, sort: '-pinned', columns: [
+          { key: 'heap', label: 'heap', kind: 'text', of: (r) => heap.heaps[heap.regions.heap[r]].name },
+          { key: 'start', label: 'address', kind: 'plain', of: (r) => heap.regions.start[r], show: (r) => make('code', { text: hex(heap.regions.start[r]) }) },
+          { key: 'size', label: 'address space', ...bytes, of: (r) => heap.regions.size[r] },
+          { key: 'resident', label: 'resident', word: 'resident', ...bytes, of: (r) => of(r).resident, bar: 'rss' },
+          { key: 'live', label: 'live', word: 'live', ...bytes, of: (r) => of(r).live, bar: 'live' },
+          { key: 'pinned', label: 'pinned free', ...bytes, of: (r) => of(r).pinned, bar: 'pinned_free' },
+          { key: 'free', label: 'otherwise free', ...bytes, of: (r) => of(r).free },
+        ],
+      }, this.state).element);
     };
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
-    // Paper is light whatever the screen is, and no frame comes before it is printed.
-    matchMedia('print').addEventListener('change', () => {
-      recolour();
-      this.drawNow();
+    details.addEventListener('toggle', fill);
+    return details;
+  }
+
+  sumOf(r) {
+    const { page } = this.heap.regions;
+    const sums = this.heap.accounts.sumsOf('now', page[r], page[r + 1]);
+    return { resident: sums.resident, live: sums.live + sums.slack, pinned: sums.pinned, free: sums.free + sums.hole + sums.top + sums.cached + sums.virgin };
+  }
+
+  listen() {
+    const { canvas } = this;
+    const at = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    const pointers = new Map();
+    let moved = 0;
+    canvas.addEventListener('pointerdown', (event) => {
+      pointers.set(event.pointerId, at(event));
+      moved = 0;
+      try {
+        canvas.setPointerCapture(event.pointerId);
+      } catch { /* a pointer that went away */ }
     });
-    new MutationObserver(recolour).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
+    canvas.addEventListener('pointermove', (event) => {
+      const [x, y] = at(event);
+      const before = pointers.get(event.pointerId);
+      if (!before) return this.hover(x, y);
+      pointers.set(event.pointerId, [x, y]);
+      if (pointers.size === 2) {
+        const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
+        const gap = (p) => Math.max(8, Math.hypot(p[0] - other[0], p[1] - other[1]));
+        moved = CLICK;
+        return this.zoom(gap([x, y]) / gap(before), (x + other[0]) / 2, (y + other[1]) / 2);
+      }
+      moved += Math.abs(x - before[0]) + Math.abs(y - before[1]);
+      if (moved >= CLICK) this.pan(before[0] - x, before[1] - y);
+    });
+    const up = (event) => {
+      const clicked = pointers.delete(event.pointerId) && moved < CLICK && event.type === 'pointerup';
+      if (clicked) this.select(...at(event));
+    };
+    canvas.addEventListener('pointerup', up);
+    canvas.addEventListener('pointercancel', up);
+    canvas.addEventListener('pointerleave', () => pointers.size === 0 && this.leave());
+    // The wheel scrolls the page, unless the map is what the reader is at.
+    canvas.addEventListener('wheel', (event) => {
+      if (this.options.strip || !(event.ctrlKey || document.activeElement === canvas)) return;
+      event.preventDefault();
+      this.zoom(Math.exp(-Math.max(-240, Math.min(240, event.deltaY)) / 300), ...at(event));
+    }, { passive: false });
+    canvas.addEventListener('keydown', (event) => this.key(event));
+    addEventListener('keydown', (event) => {
+      if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('.popover:not([hidden])')) this.state.set({ at: '', owner: '', type: '' });
+    });
+    new ResizeObserver(() => this.resize()).observe(this.element);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.recolour());
+    for (const event of ['beforeprint', 'afterprint']) addEventListener(event, () => this.resize());
+    matchMedia('print').addEventListener('change', () => this.recolour());
   }
 
-  get zoomed() {
-    return this.folding.zoom > 1.001 || this.folding.contentHeight() > this.folding.height + 1;
+  changed(names) {
+    if (names.includes('theme')) this.recolour();
+    else if (['colour', 'rung', 'owner', 'type'].some((n) => names.includes(n))) this.restyle();
+    if (names.includes('at') || names.includes('look')) this.follow(true);
   }
 
-  // Takes over what the state says; `changed`: the fields, or null for all.
-  follow(changed) {
-    const has = (...names) => changed === null || names.some((n) => changed.includes(n));
-    if (has('colour', 'rung')) {
-      this.termLit = null;
-      this.scheme = null;
-    }
-    if (has('type', 'owner')) this.selection = null;
-    if (has('at', 'look')) this.followPlace(changed);
-    if (has('colour', 'rung', 'type', 'owner', 'at', 'look')) this.refresh();
+  // One of what may be chosen, whatever the hash says.
+  one(field, all) {
+    const value = this.state.get(field);
+    return all.includes(value) ? value : all[0];
   }
 
-  followPlace(changed) {
-    const at = this.state.get('at');
-    const mine = this.state.get('look') === this.look;
-    const address = mine && /^(0x)?[0-9a-f]{1,13}$/i.test(at) ? parseInt(at.replace(/^0x/i, ''), 16) : NaN;
-    this.place = Number.isNaN(address) ? null : describe(this.heap, address);
-    // Who was led here from elsewhere is shown the place.
-    if (this.place && !this.own && !this.options.strip) this.toShow = address;
-    if (changed !== null && this.toShow !== undefined && this.folding) this.showPending();
-  }
-
-  showPending() {
-    const address = this.toShow;
-    this.toShow = undefined;
-    if (address !== undefined) this.show(address);
-  }
-
-  rung() {
-    return RUNGS.includes(this.state.get('rung')) ? this.state.get('rung') : 'now';
-  }
-
-  // Everything around the picture, and the picture in the next frame.
-  refresh() {
-    if (!this.root) return;
-    if (!this.folding) this.resize();
-    this.colours ??= readColours(this.root);
-    const colour = this.state.get('colour');
-    this.scheme ??= schemeOf(this.heap, ['type', 'owner'].includes(colour) ? colour : 'state', this.rung());
-    this.selected();
-    this.paintScheme = painted(this.scheme, this.colours, this.termLit);
-    this.lit = this.selection ? { ...litBy(this.selection.pins, this.selection.chosen, this.paintScheme, this.colours, this.heap), ...this.selection } : null;
-    if (!this.options.strip) {
-      fillBar(this.bar, this);
-      fillLegend(this.legend, this, this.paintScheme);
-      fillLit(this.litPlace, this.lit);
-      fillPanel(this.panel, this, this.place);
-      this.note.textContent = this.noted(colour);
-      this.note.hidden = this.note.textContent === '';
-    }
-    this.schedule();
-  }
-
-  noted(colour) {
-    const rung = this.rung();
-    const said = [];
-    if (rung !== 'now') {
-      const { all, unplaced } = this.heap.sums(rung);
-      said.push(`${rung}: ${RUNG_WORDS[rung]}. ${size(all.returned)} of these heaps came back, ${size(all.resident)} stay.`);
-      if (unplaced > 0) said.push(`${size(unplaced)} that moved found no room in what is drawn.`);
-    }
-    if (!this.heap.named) said.push('Objects were not looked at: no block has a name, and there is one colouring.');
-    else if (colour !== 'state' && coloured(this.heap, colour, rung) === 'state') said.push(`Coloured by state: which block would lie where after ${rung} is not known.`);
-    return said.join(' ');
-  }
-
-  // The type or owner that is selected, with its pins.
-  selected() {
-    const type = this.state.get('type');
-    const owner = this.state.get('owner');
-    if (!type && !owner) this.selection = null;
-    if (this.selection || !(type || owner) || !this.heap.named) return;
-    const chosen = owner ? { owner } : { type };
-    const rows = owner ? this.heap.look.snapshot?.pins?.by_owner?.filter((p) => p.head === owner) : null;
-    this.selection = { pins: this.heap.pages(chosen), chosen: groupsOf(this.heap, chosen), name: owner || type, what: owner ? 'Owner' : 'Type', told: rows?.[0] ?? null };
+  get rung() {
+    return this.one('rung', RUNGS);
   }
 
   resize() {
+    const width = Math.max(120, Math.floor(this.element.clientWidth));
+    const ratio = Math.min(3, devicePixelRatio || 1);
+    if (this.folding && this.folding.width === width && this.ratio === ratio) return this.recolour();
+    const height = this.options.strip ? STRIP_HEIGHT : MAP_HEIGHT;
     const before = this.folding;
-    this.width = Math.max(this.window.clientWidth, 50);
-    const strip = this.options.strip ?? false;
-    const most = Math.min(Math.max(innerHeight * 0.62, 260), 720);
-    this.folding = new Folding(this.heap.heaps, { width: this.width, height: strip ? STRIP_HEIGHT : most, bytesPerRow: this.options.bytesPerRow, strip });
-    this.folding.height = Math.max(Math.ceil(this.folding.fitHeight), 20);
-    if (before) {
+    this.ratio = ratio;
+    this.folding = new Folding(this.heap.heaps, { width, height, bytesPerRow: this.options.bytesPerRow, strip: this.options.strip });
+    this.folding.height = this.folding.fitHeight;
+    if (before && before.bytesPerRow === this.folding.bytesPerRow) {
       Object.assign(this.folding, { zoom: before.zoom, x: before.x, y: before.y });
       this.folding.clamp();
     }
-    this.ratio = Math.min(Math.max(devicePixelRatio || 1, 1), 2);
-    for (const canvas of [this.base, this.over]) {
-      canvas.width = Math.round(this.width * this.ratio);
-      canvas.height = Math.round(this.folding.height * this.ratio);
+    for (const canvas of [this.canvas, this.over]) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(this.folding.height * ratio);
+      canvas.style.width = width + 'px';
       canvas.style.height = this.folding.height + 'px';
     }
-    this.context = this.base.getContext('2d', { alpha: false });
-    const pixels = this.context.createImageData(this.base.width, this.base.height);
-    this.pixels = pixels;
-    this.image = { words: new Uint32Array(pixels.data.buffer), width: pixels.width, height: pixels.height };
-    this.schedule();
-    if (this.toShow !== undefined) requestAnimationFrame(() => this.showPending());
+    this.context = this.canvas.getContext('2d', { alpha: false });
+    this.image = null;
+    this.recolour();
+    this.follow(false);
   }
 
-  schedule() {
-    if (this.asked) return;
-    this.asked = requestAnimationFrame(() => this.drawNow());
+  recolour() {
+    this.colours = pageColours(this.element);
+    this.restyle();
   }
 
-  drawNow() {
-    if (this.asked) cancelAnimationFrame(this.asked);
-    this.asked = 0;
-    if (!this.paintScheme) return;
-    const start = performance.now();
-    const { folding, ratio, context } = this;
-    const named = this.painter.paint(this.image, folding, this.paintScheme, this.lit, ratio, this.paintScheme.ground);
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.putImageData(this.pixels, 0, 0);
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  // The scheme and what is lit up, made again.
+  restyle() {
+    const { heap, state } = this;
+    const sort = heap.blocks ? this.one('colour', Object.keys(COLOURS)) : 'state';
+    const key = [sort, this.rung, this.colours.paper].join();
+    if (this.schemeKey !== key) this.scheme = schemeOf(heap, sort, this.rung, this.colours);
+    this.schemeKey = key;
+    const owner = state.get('owner');
+    const type = state.get('type');
+    const selection = owner !== '' ? { owner } : type !== '' ? { type } : null;
+    const chosen = JSON.stringify(selection);
+    if (selection === null || !heap.blocks) this.pins = null;
+    else if (this.chosen !== chosen) this.pins = heap.pages(selection);
+    this.chosen = chosen;
+    this.lit = this.pins && this.pins.blocks > 0 ? lightOf(heap, selection, this.pins, groupsOf(heap, selection), this.scheme, this.colours) : null;
     if (!this.options.strip) {
-      this.drawFrames();
-      this.drawNames(named);
+      this.tell(selection);
+      this.list();
     }
-    this.window.classList.toggle('zoomed', this.zoomed);
-    this.drawOver();
-    this.lastFrame = performance.now() - start;
+    this.draw();
   }
 
-  // The heaps' names, a thin frame around their rows, and marks where address space is left out.
-  drawFrames() {
-    const { folding, context, heap, colours } = this;
-    const { regions } = heap;
-    context.font = '600 ' + FONT;
-    context.textBaseline = 'middle';
-    const sums = this.heapSums ??= heap.sums().heaps;
-    heap.heaps.forEach((h, i) => {
-      const top = folding.top(i) - folding.y;
-      const bottom = top + folding.rows[i] * folding.rowHeight;
-      if (bottom < 0 || top - 24 > folding.height) return;
-      context.fillStyle = colours.ink;
-      const name = shown(h.name, 60);
-      const y = Math.max(top, 22) - 11;
-      context.fillText(name, 1, y);
-      const wide = context.measureText(name).width;
-      const gaps = h.upto - h.from;
-      const said = `${size(sums[i].resident)} resident of ${size(h.pages * OS_PAGE)} in ${count(gaps)} ${gaps === 1 ? 'region' : 'regions'}`;
-      context.save();
-      context.font = FONT;
-      const room = wide + 30 + context.measureText(said).width < folding.width;
-      // Over rows that were scrolled below it the line stands on its own ground.
-      if (top < 21.5) {
-        context.fillStyle = colours.ground;
-        context.fillRect(0, y - 11, wide + (room ? context.measureText(said).width + 20 : 8), 20);
-        context.fillStyle = colours.ink;
-        context.font = '600 ' + FONT;
-        context.fillText(name, 1, y);
-        context.font = FONT;
-      }
-      context.globalAlpha = 0.66;
-      if (room) context.fillText(said, wide + 12, y);
-      context.restore();
+  // What is shown, in words.
+  tell(selection) {
+    const { heap } = this;
+    const sums = heap.sums(this.rung).all;
+    const said = [`${size(sums.resident)} resident in ${counted(heap.heaps.length, 'heap')}`];
+    if (this.rung !== 'now') said.push(`${RUNG_WORDS[this.rung]}: ${size(sums.returned)} came back`);
+    if (!heap.named) said.push('objects were not looked at: blocks have no names');
+    const parts = [said.join('; ') + '. '];
+    if (selection && heap.blocks) parts.push(make('b', {}, alien(selection.owner ?? selection.type, '', 80)), this.pins.blocks > 0 ? `: ${pinnedLine(this.pins)}.` : ': not among what the map names.');
+    this.told.replaceChildren(...parts);
+    for (const button of this.element.querySelectorAll('[data-choice]')) {
+      const [field, value] = button.dataset.choice.split('=');
+      button.setAttribute('aria-pressed', String((field === 'rung' ? this.rung : heap.blocks ? this.one('colour', Object.keys(COLOURS)) : 'state') === value));
+    }
+  }
+
+  list() {
+    const { entries } = this.scheme;
+    const resident = this.heap.sums(this.rung).all.resident;
+    const items = entries.filter((e) => e.bytes === null || e.bytes > 0).map((e) => {
+      const swatch = make('span', { class: 'swatch p' + e.pattern, 'aria-hidden': 'true' });
+      swatch.style.backgroundColor = e.colour;
+      const counted = e.bytes !== null && (e.sort || !['absent', 'swapped', 'other'].includes(e.key));
+      const said = [swatch, e.sort && e.key !== null ? make('bdi', { text: shown(e.name, 48) }) : e.name, e.bytes === null ? null : make('span', { class: 'soft', text: ` ${size(e.bytes)}${counted ? ` ${percent(e.bytes, resident)}` : ''}` })];
+      if (!e.sort || e.key === null) return make('span', { class: 'entry', title: e.says ?? null }, said);
+      const pressed = this.state.get(e.sort) === e.key;
+      return make('button', { type: 'button', class: 'entry', 'aria-pressed': String(pressed), on: { click: () => this.state.set({ type: '', owner: '', ...(pressed ? {} : { [e.sort]: e.key }) }) } }, said);
     });
-    context.fillStyle = colours.ink;
-    let marks = 0;
-    for (let r = 1; r < regions.count && marks < 4000; r++) {
-      if (regions.heap[r] !== regions.heap[r - 1] || regions.start[r] === regions.start[r - 1] + regions.size[r - 1]) continue;
-      // Marks that would stand side by side tell nothing.
-      if (Math.min(regions.size[r], regions.size[r - 1]) / folding.bytesPerPixel < 5) continue;
-      const at = folding.place(regions.page[r], 0);
-      if (at.x < -1 || at.x > folding.width + 1 || at.y + folding.rowHeight < 0 || at.y > folding.height) continue;
-      marks++;
-      context.fillRect(at.x - 0.75, at.y - 1, 1.5, folding.rowHeight);
-    }
+    this.legend.replaceChildren(...items);
   }
 
-  // Types' names in blocks that have room for them.
-  drawNames(named) {
-    const { context, folding, heap } = this;
-    context.font = FONT;
-    for (const { x, y, width, block, light } of named) {
+  // Draws at the next frame.
+  draw() {
+    this.pending ??= requestAnimationFrame(() => {
+      this.pending = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const start = performance.now();
+    const { canvas, context, folding, ratio } = this;
+    this.image ??= context.createImageData(canvas.width, canvas.height);
+    const words = new Uint32Array(this.image.data.buffer);
+    this.named = this.painter.paint({ words, width: canvas.width, height: canvas.height }, folding, this.scheme, this.lit, ratio, this.scheme.ground);
+    context.putImageData(this.image, 0, 0);
+    context.save();
+    context.scale(ratio, ratio);
+    this.write(context);
+    context.restore();
+    this.outline();
+    this.lastFrame = performance.now() - start;
+    this.frames = (this.frames ?? 0) + 1;
+  }
+
+  // Names of heaps, and of blocks that have room for one.
+  write(context) {
+    const { folding, heap, colours } = this;
+    context.textBaseline = 'middle';
+    if (!this.options.strip) {
+      context.font = '600 12px system-ui, sans-serif';
+      context.fillStyle = colours.soft;
+      folding.heaps.forEach((h, i) => {
+        const y = folding.top(i) - folding.y - folding.nameLine / 2;
+        if (y < -10 || y > folding.height + 10) return;
+        context.fillText(shown(`${h.name}   ${size(h.pages * OS_PAGE)} of address space`, 90), 0, y);
+      });
+    }
+    context.font = '11px system-ui, sans-serif';
+    for (const { x, y, width, block } of this.named) {
       const name = heap.nameOf(block);
-      if (!name) continue;
-      const word = this.lightWord(light);
-      context.fillStyle = word > 0.36 ? '#101214' : '#ffffff';
-      // A name may be a megabyte long: what is cut to is kept per group.
-      const text = (this.labels ??= new Map()).get(heap.blocks[block]) ?? shown(`${shown(name.type ?? '?', 80)}${name.role === 'object' ? '' : ' ' + shown(name.role.replaceAll('_', ' '), 20)}`, 100);
-      this.labels.set(heap.blocks[block], text);
-      const room = Math.floor((width - 8) / 6.4);
-      if (room < 3) continue;
+      if (!name?.type) continue;
+      const text = shown(name.type, 40);
       context.save();
       context.beginPath();
-      context.rect(x + 3, y, width - 5, folding.rowHeight);
+      context.rect(x + 2, y, width - 4, folding.rowHeight);
       context.clip();
-      context.fillText(shown(text, Math.max(4, room)), x + 5, y + folding.rowHeight / 2 - 0.5);
+      context.lineWidth = 3;
+      context.strokeStyle = colours.paper;
+      context.fillStyle = colours.ink;
+      context.strokeText(text, x + 4, y + folding.rowHeight / 2);
+      context.fillText(text, x + 4, y + folding.rowHeight / 2);
       context.restore();
     }
   }
 
-  // How light the colour of a category is, from 0 to 1.
-  lightWord(category) {
-    const word = this.painter.palette[category] ?? 0;
-    return (0.2126 * (word & 255) ** 2 + 0.7152 * (word >> 8 & 255) ** 2 + 0.0722 * (word >> 16 & 255) ** 2) / 65025;
-  }
-
-  // What is under the pointer, the cursor and the selected block.
-  drawOver() {
-    const context = this.over?.getContext('2d');
-    if (!context || !this.colours) return;
-    context.setTransform(1, 0, 0, 1, 0, 0);
+  // Frames around the block under the pointer and the selected one, above the picture.
+  outline() {
+    const context = this.over.getContext('2d');
     context.clearRect(0, 0, this.over.width, this.over.height);
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    if (this.place) this.outline(context, this.place.block ?? this.place.run, this.colours.own, 2.5, true);
-    if (this.hovered) this.outline(context, this.hovered.block ?? this.hovered.run, this.colours.ink, 1.5, false);
-    if (this.cursor !== null && document.activeElement === this.base) {
-      const told = this.told(this.cursor);
-      if (told) this.outline(context, this.atBlocks ? told.block ?? told.run : { address: this.cursor, size: 1 }, this.colours.ink, 2, true);
-    }
+    context.save();
+    context.scale(this.ratio, this.ratio);
+    if (this.hovered) this.frame(context, this.hovered, this.colours.ink, 1.5);
+    if (this.selected) this.frame(context, this.selected, this.colours.accent, 3);
+    context.restore();
   }
 
-  // A rectangle around bytes; around a cross where they are too narrow to be seen.
-  outline(context, { address, size: bytes }, colour, line, cross) {
+  frame(context, at, colour, wide) {
     const { folding, heap } = this;
-    const page = heap.pageAt(address);
+    const from = at.block ? at.block.address : at.address;
+    const bytes = at.block ? at.block.size : 1;
+    const page = heap.pageAt(from);
     if (page < 0) return;
-    const offset = address - heap.addressOf(page);
-    const at = folding.place(page, offset);
-    let width = bytes / folding.bytesPerPixel;
-    const rest = (folding.bytesPerRow - folding.x) / folding.bytesPerPixel - at.x;
-    width = Math.min(width, rest);
-    if (at.x + width < 0 || at.x > folding.width || at.y + folding.rowHeight < 0 || at.y > folding.height) return;
-    const high = Math.max(folding.rowHeight - (folding.rowHeight > 14 ? 2 : folding.rowHeight >= 5 ? 1 : 0), 2);
-    const draw = (x, y, w, h) => {
-      context.lineWidth = line + 2;
-      context.strokeStyle = this.colours.ground;
-      context.strokeRect(x, y, w, h);
-      context.lineWidth = line;
+    const gap = folding.strip || folding.rowHeight < 5 ? 0 : 1;
+    let left = bytes;
+    let offset = (from - heap.addressOf(page));
+    let here = folding.place(page, offset);
+    // A block may go on in the rows below; three show where.
+    for (let n = 0; left > 0 && n < 3; n++) {
+      const room = (folding.width - here.x) * folding.bytesPerPixel + Math.max(0, folding.bytesPerRow - folding.x - folding.width * folding.bytesPerPixel);
+      const part = Math.min(left, Math.max(1, room));
+      const width = Math.max(4, part / folding.bytesPerPixel);
+      context.lineWidth = wide + 2;
+      context.strokeStyle = this.colours.paper;
+      context.strokeRect(here.x - 1, here.y - 1, width + 2, Math.max(4, folding.rowHeight - gap + 2));
+      context.lineWidth = wide;
       context.strokeStyle = colour;
-      context.strokeRect(x, y, w, h);
-    };
-    if (width >= 4) return draw(at.x, at.y, width, high);
-    draw(at.x - 2, at.y - 1, Math.max(width, 1) + 4, high + 2);
-    if (!cross) return;
-    context.lineWidth = line;
-    context.strokeStyle = colour;
-    context.beginPath();
-    context.arc(at.x + width / 2, at.y + high / 2, Math.max(high, 12), 0, 7);
-    context.stroke();
-  }
-
-  told(address) {
-    return describe(this.heap, address);
-  }
-
-  get atBlocks() {
-    return this.folding.bytesPerPixel <= BLOCKS_FROM / 8;
-  }
-
-  addressAt(x, y) {
-    const at = this.folding.byteAt(x, y);
-    return at && at.page < this.heap.flags.length ? this.heap.addressOf(at.page) + at.offset : null;
-  }
-
-  hoverAt(x, y) {
-    const start = performance.now();
-    const address = this.addressAt(x, y);
-    this.hovered = address === null ? null : this.told(address);
-    this.tip.hidden = this.hovered === null;
-    if (this.hovered) {
-      this.tip.replaceChildren(...this.lines(this.hovered).map(([text, how]) => make('div', {}, make(how === 'strong' ? 'b' : 'span', { class: how === 'quiet' ? 'hm-quiet' : null, text }))));
-      const width = this.tip.offsetWidth;
-      const below = y + 22;
-      const left = Math.min(Math.max(0, x + 14), Math.max(0, this.width - width));
-      const over = x + 14 > this.width - width && y + 22 < this.folding.height;
-      Object.assign(this.tip.style, { left: left + 'px', top: (over ? below + 4 : below) + 'px' });
+      context.strokeRect(here.x - 1, here.y - 1, width + 2, Math.max(4, folding.rowHeight - gap + 2));
+      left -= part;
+      offset += part;
+      if (left > 0) here = { ...here, x: -folding.x / folding.bytesPerPixel, y: here.y + folding.rowHeight };
     }
-    this.drawOver();
+  }
+
+  hover(x, y) {
+    const start = performance.now();
+    const byte = this.folding.byteAt(x, y);
+    this.hovered = byte && found(this.heap, this.rung, byte.page, byte.offset);
+    this.line.textContent = lineOf(this.heap, this.hovered) + this.ownerOf(this.hovered);
+    this.outline();
     this.lastHover = performance.now() - start;
   }
 
-  lines(told) {
-    const lines = linesOf(told);
-    const back = this.heap.accounts.view(this.rung()).back[told.page.number];
-    if (back) lines.push([`${this.rung()} gave this page back`, 'quiet']);
-    if (this.rung() === 'ideal' && !back) lines.push(['what is told is of now: where packed bytes would lie is not known', 'quiet']);
-    return lines;
+  ownerOf(at) {
+    const owner = at?.name?.owner ?? at?.name?.head;
+    return owner ? ` · owned by ${shown(owner, 120)}` : '';
   }
 
   leave() {
     this.hovered = null;
-    if (this.tip) this.tip.hidden = true;
-    this.drawOver();
+    this.line.textContent = '';
+    this.outline();
   }
 
-  dragging(is) {
-    this.window.classList.toggle('dragging', is);
-    if (is) this.tip.hidden = true;
+  // A click: the block there, or what else is there; outside, nothing.
+  select(x, y) {
+    const byte = this.folding.byteAt(x, y);
+    const at = byte && found(this.heap, this.rung, byte.page, byte.offset);
+    this.state.set(at ? { at: hex(at.block ? at.block.address : at.address), look: this.index } : { at: '' });
   }
 
-  clickAt(x, y) {
-    const address = this.addressAt(x, y);
-    if (address !== null) this.take(address);
-    this.base.focus({ preventScroll: true });
+  // Shows what the state has selected.
+  follow(reveal) {
+    const text = this.state.get('at').replace(/^0x/, '');
+    const address = /^[0-9a-f]{1,14}$/i.test(text) && Number(this.state.get('look')) === this.index ? parseInt(text, 16) : -1;
+    const page = address >= 0 ? this.heap.pageAt(address) : -1;
+    this.selected = page >= 0 ? found(this.heap, this.rung, page, address - this.heap.addressOf(page)) : null;
+    if (this.selected && reveal) this.reveal(this.selected);
+    if (this.card) this.card.replaceChildren(...(this.selected ? [cardOf(this.heap, this.selected, (choice) => this.state.set(choice))] : []));
+    this.draw();
   }
 
-  // Selects what stands at an address, without moving to it.
-  take(address) {
-    const told = this.told(address);
-    if (!told) return;
-    const at = (told.block?.address ?? address).toString(16);
-    this.cursor = address;
-    this.own = true;
-    if (this.state.get('at') === at && this.state.get('look') === this.look) this.state.set({ at: '' });
-    else this.state.set({ at, look: this.look });
-    this.own = false;
+  reveal(at) {
+    const from = at.block?.address ?? at.address;
+    const page = this.heap.pageAt(from);
+    this.folding.reveal(page, from - this.heap.addressOf(page), at.block?.size ?? 1);
+    this.draw();
   }
 
-  clearPlace() {
-    this.state.set({ at: '' });
-    this.base.focus({ preventScroll: true });
+  zoom(factor, x, y) {
+    if (this.options.strip) return;
+    this.folding.zoomAt(factor, x, y);
+    this.draw();
   }
 
-  clearAll() {
-    this.cursor = null;
-    this.termLit = null;
-    this.state.set({ at: '', type: '', owner: '' });
-    this.refresh();
-    this.say('Cleared');
-  }
-
-  pickEntry(scheme, entry) {
-    if (scheme.sort === 'state') {
-      this.termLit = this.termLit === entry.key ? null : entry.key;
-      return this.refresh();
-    }
-    const field = scheme.sort;
-    return this.state.set({ [field]: this.state.get(field) === entry.key ? '' : entry.key, [field === 'type' ? 'owner' : 'type']: '' });
-  }
-
-  zoomBy(factor, x, y) {
-    const { folding } = this;
-    let [px, py] = [x ?? folding.width / 2, y ?? folding.height / 2];
-    // Keys and buttons zoom to the cursor or the selected place, if it is in sight.
-    const middle = this.cursor ?? this.place?.address;
-    if (x === undefined && middle !== undefined && middle !== null) {
-      const page = this.heap.pageAt(middle);
-      const at = page < 0 ? null : folding.place(page, middle - this.heap.addressOf(page));
-      if (at && at.x >= 0 && at.x <= folding.width && at.y > -folding.rowHeight && at.y < folding.height) [px, py] = [at.x, at.y + folding.rowHeight / 2];
-    }
-    folding.zoomAt(factor, px, py);
-    this.hovered = null;
-    if (x === undefined) this.say(folding.zoom <= 1 ? 'All is shown' : `${size(folding.bytesPerPixel * folding.width)} of each row are shown`);
-    this.schedule();
-  }
-
-  panBy(dx, dy, cursor = false) {
+  pan(dx, dy) {
     this.folding.x += dx * this.folding.bytesPerPixel;
     this.folding.y += dy;
     this.folding.clamp();
-    this.hovered = null;
-    if (cursor && this.cursor !== null) this.cursor = this.addressAt(this.folding.width / 2, this.folding.height / 2) ?? this.cursor;
-    this.schedule();
+    this.draw();
   }
 
-  fit() {
+  all() {
     Object.assign(this.folding, { zoom: 1, x: 0, y: 0 });
-    this.schedule();
-    this.say('All is shown');
+    this.folding.clamp();
+    this.draw();
   }
 
-  hint() {
-    if (this.hintTimer) return;
-    this.hinted.classList.add('strong');
-    this.hintTimer = setTimeout(() => { this.hintTimer = 0; this.hinted.classList.remove('strong'); }, 1500);
-  }
-
-  say(text) {
-    if (this.live) this.live.textContent = text;
-  }
-
-  // The cursor: from block to block where these are drawn; a step of the picture where they are not.
-  moveCursor(dx, dy) {
-    const { folding, heap } = this;
-    if (this.cursor === null) {
-      this.cursor = this.place?.address ?? this.firstInSight();
-    } else if (this.atBlocks && dx !== 0) {
-      this.cursor = nextBlock(heap, this.cursor, dx) ?? this.cursor;
-    } else {
-      const page = heap.pageAt(this.cursor);
-      const at = folding.place(page, this.cursor - heap.addressOf(page));
-      const step = Math.max(folding.width / 60, 6);
-      this.cursor = this.addressNear(at.x + dx * step, at.y + folding.rowHeight / 2 + dy * folding.rowHeight, dy) ?? this.cursor;
-      const found = this.atBlocks ? heap.blockAt(this.cursor) : null;
-      if (found) this.cursor = Math.max(found.address, this.cursor);
-    }
-    this.revealCursor();
-    const told = this.told(this.cursor);
-    if (told) this.say(this.atBlocks ? `${sayOf(told)}; ${told.name?.owner ? shown(told.name.owner, 160) + '; ' : ''}${placeOf(told)}` : `${shown(told.heap, 60)}, at ${told.address.toString(16)}: ${told.term.name}; ${told.page.live} live blocks on the OS page, ${told.page.free} bytes free`);
-  }
-
-  // What is at a place that may lie outside the window or, going up or down, between two heaps.
-  addressNear(x, y, dy) {
-    const { folding } = this;
-    const byte = Math.min(Math.max(folding.x + x * folding.bytesPerPixel, 0), folding.bytesPerRow - 1);
-    for (let i = 0; i < 3; i++) {
-      const { heap, row, within } = folding.rowAt(y + dy * i * 15);
-      const page = Math.floor((row * folding.bytesPerRow + byte) / OS_PAGE);
-      if (within < 0 || within >= folding.rowHeight || page >= folding.heaps[heap].pages) continue;
-      return this.heap.addressOf(folding.heaps[heap].page + page) + Math.floor((row * folding.bytesPerRow + byte) % OS_PAGE);
-    }
-    return null;
-  }
-
-  firstInSight() {
-    for (const { heap, row } of this.folding.visible()) {
-      const at = row * this.folding.bytesPerRow + this.folding.x;
-      const page = Math.floor(at / OS_PAGE);
-      if (page < this.folding.heaps[heap].pages) return this.heap.addressOf(this.folding.heaps[heap].page + page) + Math.floor(at % OS_PAGE);
-    }
-    return this.heap.regions.start[0];
-  }
-
-  revealCursor() {
-    const page = this.heap.pageAt(this.cursor);
-    this.folding.reveal(page, this.cursor - this.heap.addressOf(page), this.atBlocks ? this.heap.blockAt(this.cursor)?.size ?? 16 : 1);
-    this.schedule();
-  }
-
-  takeCursor() {
-    if (this.cursor === null) this.moveCursor(0, 0);
-    this.take(this.cursor);
-    const told = this.told(this.cursor);
-    if (told) this.say(`Selected: ${sayOf(told)}`);
-  }
-
-  // To the beginning or the end of a row, or of all when it is there already.
-  toEdge(way) {
-    const { folding } = this;
-    const x = way < 0 ? 0 : Infinity;
-    if (folding.x === x || folding.zoom === 1) folding.y = x;
-    folding.x = x;
-    folding.clamp();
-    this.cursor = null;
-    this.schedule();
-  }
-
-  // Zooms to an address, so that its block is wide enough to be read.
+  // Zooms to an address, near enough to see its block.
   show(address) {
     const page = this.heap.pageAt(address);
-    if (page < 0) return false;
-    if (!this.folding || !this.root) return false;
+    if (page < 0) return;
     const block = this.heap.blockAt(address);
-    const { folding } = this;
-    if (!this.options.strip) {
-      const bytes = Math.min(block?.size ?? 256, 65536);
-      const wanted = Math.max(bytes / Math.min(160, folding.width / 3), 0.1);
-      folding.zoom = Math.max(1, folding.bytesPerRow / folding.width / wanted);
-      folding.clamp();
-    }
-    const start = block ? block.address : address;
-    const first = this.heap.pageAt(start);
-    const at = folding.place(first, start - this.heap.addressOf(first));
-    if (!this.options.strip) {
-      folding.x += (at.x - folding.width / 2 + Math.min((block?.size ?? 256) / folding.bytesPerPixel, folding.width / 2) / 2) * folding.bytesPerPixel;
-      folding.y += at.y - folding.height / 2;
-      folding.clamp();
-    }
-    this.cursor = address;
-    this.drawNow();
-    return true;
+    const wide = Math.max(block?.size ?? 64, 16);
+    const want = this.folding.bytesPerRow / this.folding.width * Math.min(60, this.folding.width / 2) / wide;
+    this.folding.zoom = Math.min(Math.max(this.folding.zoom, want), this.folding.mostZoom);
+    this.folding.clamp();
+    const from = block?.address ?? address;
+    const first = this.heap.pageAt(from);
+    this.folding.reveal(first, from - this.heap.addressOf(first), Math.min(wide, 60 * this.folding.bytesPerPixel));
+    this.draw();
   }
 
-  // Client pixels of an address, made visible first; null where it is not in the map.
+  // Where an address is on the canvas, in CSS pixels.
   pixelOf(address) {
     const page = this.heap.pageAt(address);
-    if (page < 0 || !this.folding) return null;
+    if (page < 0) return null;
+    const { x, y } = this.folding.place(page, address - this.heap.addressOf(page) + 0.5);
+    return { x, y: y + Math.max(1, this.folding.rowHeight - 2) / 2 };
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
     const { folding } = this;
-    const offset = address - this.heap.addressOf(page);
-    folding.reveal(page, offset);
-    this.drawNow();
-    const at = folding.place(page, offset);
-    this.base.scrollIntoView({ block: 'nearest', behavior: 'instant' });
-    const box = this.base.getBoundingClientRect();
-    const block = this.heap.blockAt(address);
-    // Some pixels into its block, where it has them: a pointer's place is rounded.
-    const within = Math.max(0.01, Math.min((block ? block.address + block.size - address : 1) / folding.bytesPerPixel / 2, 4));
-    return { x: box.left + at.x + within, y: box.top + at.y + folding.rowHeight / 2 - 1 };
+    const cursor = () => {
+      const at = this.hovered ?? this.selected;
+      const page = at ? this.heap.pageAt(at.address) : -1;
+      const place = page >= 0 ? folding.place(page, at.address - this.heap.addressOf(page)) : null;
+      return place && place.x >= 0 && place.x <= folding.width ? [place.x, place.y] : [folding.width / 2, folding.height / 2];
+    };
+    const act = {
+      '+': () => this.zoom(ZOOM_STEP, ...cursor()), '=': () => this.zoom(ZOOM_STEP, ...cursor()), '-': () => this.zoom(1 / ZOOM_STEP, ...cursor()), 0: () => this.all(),
+      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), ArrowDown: () => this.step(0, 1), ArrowUp: () => this.step(0, -1),
+      PageDown: () => this.page(1), PageUp: () => this.page(-1), Home: () => this.go(0), End: () => this.go(this.heap.blockCount - 1),
+      Enter: () => this.take(), ' ': () => this.take(),
+    }[event.key];
+    if (event.shiftKey && event.key.startsWith('Arrow')) {
+      const [dx, dy] = { ArrowRight: [60, 0], ArrowLeft: [-60, 0], ArrowDown: [0, 40], ArrowUp: [0, -40] }[event.key];
+      this.pan(dx, dy);
+    } else if (act) {
+      act();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  // A window further; where all rows are in sight, along them.
+  page(sign) {
+    const { folding } = this;
+    if (folding.contentHeight() > folding.height) this.pan(0, sign * folding.height * 0.8);
+    else this.pan(sign * folding.width * 0.8, 0);
+  }
+
+  // The cursor to the next block, or to what is a row further.
+  step(blocks, rows = 0) {
+    const { heap, folding } = this;
+    const at = this.hovered ?? this.selected;
+    if (!at) {
+      const first = folding.byteAt(folding.width / 2, folding.height / 2) ?? { page: 0, offset: 0 };
+      return this.point(first.page, first.offset);
+    }
+    if (rows !== 0) {
+      const place = folding.place(at.page, at.offset);
+      const byte = folding.byteAt(Math.min(Math.max(place.x, 0), folding.width - 1), place.y + (rows + 0.4) * folding.rowHeight);
+      if (byte) return this.point(byte.page, byte.offset);
+      const further = at.page + rows * Math.round(folding.bytesPerRow / OS_PAGE);
+      return further >= 0 && further < heap.flags.length ? this.point(further, at.offset) : undefined;
+    }
+    if (heap.blockCount === 0) return this.point(Math.min(Math.max(at.page + blocks, 0), heap.flags.length - 1), 0);
+    const number = at.block ? at.block.number + blocks : this.near(at, blocks);
+    if (number >= 0 && number < heap.blockCount) this.go(number);
+  }
+
+  // The first live block behind an address that is in none, or the last before it.
+  near(at, sign) {
+    const { heap } = this;
+    for (let page = at.page, n = 0; page >= 0 && page < heap.flags.length && n < 100000; page += sign, n++) {
+      const base = heap.addressOf(page);
+      const offsets = Array.from({ length: OS_PAGE / 16 }, (_, i) => (sign > 0 ? i * 16 : OS_PAGE - 16 * (i + 1)));
+      for (const offset of offsets) {
+        if (page === at.page && sign * (offset - at.offset) <= 0) continue;
+        const block = heap.unit[page] >= 0 ? heap.blockAt(base + offset + 8) : null;
+        if (block) return block.number;
+      }
+    }
+    return -1;
+  }
+
+  go(number) {
+    const block = this.heap.block(number);
+    if (!block) return;
+    const page = this.heap.pageAt(block.address);
+    this.point(page, block.address - this.heap.addressOf(page));
+  }
+
+  point(page, offset) {
+    this.hovered = found(this.heap, this.rung, page, Math.floor(offset));
+    if (!this.hovered) return;
+    this.line.textContent = lineOf(this.heap, this.hovered) + this.ownerOf(this.hovered);
+    this.reveal(this.hovered);
+  }
+
+  take() {
+    const at = this.hovered ?? this.selected;
+    if (at) this.state.set({ at: hex(at.block ? at.block.address : at.address), look: this.index });
+    else this.step(1);
   }
 }
-
-const HINT = 'Drag to move, Ctrl and the wheel (or + and −) to zoom; once the map was clicked the wheel alone zooms. Arrows go from block to block, Enter selects, Escape clears.';

@@ -171,7 +171,7 @@ export class Painter {
     const { words, width, height } = this.image;
     const last = Math.min(top + high, height);
     const step = Math.max(2, Math.round(3 * this.ratio));
-    const fine = high >= 12 * this.ratio;
+    const fine = high >= 6 * this.ratio;
     for (let x = 0; x < Math.min(columns, width); x++) {
       let sum = 0;
       for (let c = 0; c < total; c++) sum += sums[x * total + c];

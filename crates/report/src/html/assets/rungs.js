@@ -35,6 +35,11 @@ export class Accounts {
     return { heaps, all: sumOfPages(view, 0, this.heap.flags.length), unplaced: view.unplaced ?? 0 };
   }
 
+  // The same of some pages alone.
+  sumsOf(rung, from, upto) {
+    return sumOfPages(this.view(rung), from, upto);
+  }
+
   // Live bytes on pages that are not resident, of pages `from..upto`.
   liveNotResident(from, upto) {
     const { heap } = this;

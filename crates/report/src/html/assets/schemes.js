@@ -1,76 +1,93 @@
-// What a heap is coloured by: categories with their bytes on each page, their colours and their patterns.
-//
-// Owns which of the style's colours stands for what. A scheme that knows nothing of a rung's moves (types, owners) is
-// given by state instead, and says so.
-import { TERM, TERMS, RUNGS } from './terms.js';
-import { WIDTH } from './account.js';
-import { bytesByCategory, categoriesOf, MOST_COLOURED } from './categories.js';
+// Colourings of the map: what its bytes are told apart by, and how each is drawn. Owns the colours of types and owners;
+// those of the account's terms are the page's (`--c-…` in `style.css`), so that a term looks the same everywhere.
+import { TERM, TERMS, PAGE } from './terms.js';
+import { bytesByCategory, categoriesOf } from './categories.js';
 import { mixed, PATTERN, wordOf } from './paint.js';
 
-const TERM_PATTERNS = { pinned: PATTERN.rising, hole: PATTERN.dots, free: PATTERN.falling, unread: PATTERN.dots, swapped: PATTERN.sparse };
-const FADE = 0.82;
+// Twelve that eyes of all kinds tell apart by hue or lightness (after Paul Tol's muted and bright schemes); each second
+// one is hatched besides.
+const SOME = {
+  light: ['#1a31a1', '#e9661d', '#73b0f6', '#750823', '#5d84ea', '#ef9b5d', '#502963', '#ae6e6f', '#5951d3', '#b33110', '#7a649f', '#7e3f5c'],
+  dark: ['#5ca9fa', '#d96a39', '#99fbe7', '#efc70c', '#8175fd', '#d78baa', '#6fddb3', '#bf4438', '#c1c0f7', '#dcf491', '#aa60ba', '#b3b167'],
+};
+const TERM_PATTERNS = { pinned: PATTERN.rising, hole: PATTERN.dots, free: PATTERN.falling, virgin: PATTERN.sparse, swapped: PATTERN.dots };
 
-// The style's colours by name, as `#rrggbb`.
-export function readColours(element) {
+// The page's colours as they are now, light or dark: name -> `#rrggbb`.
+export function pageColours(element) {
   const style = getComputedStyle(element);
-  // A canvas says every opaque colour as `#rrggbb`, however it was written.
-  const context = document.createElement('canvas').getContext('2d');
-  const colour = (name) => {
-    context.fillStyle = '#808080';
-    context.fillStyle = style.getPropertyValue(name).trim();
-    return /^#[0-9a-f]{6}$/.test(context.fillStyle) ? context.fillStyle : '#808080';
+  const read = (name) => {
+    const value = style.getPropertyValue('--' + name).trim();
+    return /^#[0-9a-f]{6}$/i.test(value) ? value : '#808080';
   };
-  const named = Object.fromEntries(TERMS.map((t) => [t.key, colour('--m-' + t.key)]));
-  const of = (prefix) => Array.from({ length: MOST_COLOURED }, (_, i) => colour(`--m-${prefix}${i + 1}`));
-  return { ...named, returned: colour('--m-returned'), ground: colour('--m-ground'), ink: colour('--m-ink'), soft: colour('--m-soft'), other: colour('--m-others'), unnamed: colour('--m-unnamed'), rest: colour('--m-rest'), own: colour('--m-own'), beside: colour('--m-beside'), kept: colour('--m-kept'), of: of('') };
+  const names = ['paper', 'sunk', 'line', 'ink', 'soft', 'accent', ...TERMS.map((t) => 'c-' + t.key)];
+  const colours = Object.fromEntries(names.map((n) => [n, read(n)]));
+  const light = parseInt(colours.paper.slice(1, 3), 16) > 128;
+  // What is not there is nearly the paper; what is another's, grey.
+  return { ...colours, light, 'c-absent': colours.sunk, 'c-other': colours['c-metadata'], 'c-swapped': colours.line };
 }
 
-// Whether blocks can be told apart by what they are at a rung.
-export function coloured(heap, colour, rung) {
-  return heap.named && colour !== 'state' && RUNGS.indexOf(rung) < RUNGS.indexOf('compact') ? colour : 'state';
-}
-
-// Categories, without colours: `entries` of the legend { name, key, bytes, colour, pattern, says }.
-export function schemeOf(heap, colour, rung) {
+// A scheme for the painter. `sort`: state, type or owner. `entries` are what a legend lists: { name, colour, pattern,
+// bytes, key, says }.
+export function schemeOf(heap, sort, rung, colours) {
   const view = heap.accounts.view(rung);
-  const base = { view, back: view.back };
-  if (coloured(heap, colour, rung) === 'state') {
-    const sums = heap.sums(rung).all;
-    const entries = TERMS.map((t) => ({ name: t.name, key: t.key, bytes: sums[t.key], colour: t.key, pattern: TERM_PATTERNS[t.key] ?? 0, says: t.says, resident: t.account !== null }));
-    if (rung !== 'now') entries.push({ name: 'given back', key: 'returned', bytes: sums.returned, colour: 'returned', pattern: PATTERN.sparse, says: 'OS pages that this rung returns', resident: false });
-    return { ...base, sort: 'state', width: WIDTH, bytes: view.terms, entries, whole: sums.resident, ofRun: (term) => term, absent: (page) => (view.flags[page] & 4 ? TERM.swapped : TERM.absent) };
-  }
-  const { list, of } = categoriesOf(heap, colour);
-  const entries = list.map((c, i) => ({ ...c, colour: c.unnamed ? 'unnamed' : c.other ? 'other' : i, pattern: c.unnamed ? PATTERN.dots : 0 }));
-  const whole = list.reduce((n, c) => n + c.bytes, 0);
-  const free = list.length;
+  const made = sort === 'state' || !heap.blocks ? byTerm(heap, view, rung, colours) : byName(heap, view, sort, colours);
+  const words = [...made.entries.map((e) => e.colour), colours.paper].map(wordOf);
+  const ink = wordOf(colours.light ? '#000000' : '#ffffff');
+  const ground = wordOf(colours.paper);
   return {
-    ...base, sort: colour, width: list.length + 2, bytes: bytesByCategory(heap, of, list.length + 2), entries, whole,
-    ofRun: (_, block) => (block >= 0 ? of[heap.blocks[block]] : free), absent: () => free + 1,
+    ...made, view, back: view.back, ground, width: made.entries.length, colours: words,
+    marks: [...words.slice(0, -1).map((w) => mixed(w, ink, 0.28)), mixed(ground, wordOf(colours.accent), 0.55)],
+    patterns: [...made.entries.map((e) => e.pattern), PATTERN.sparse],
   };
 }
 
-// A scheme with the style's colours as words of an image. `term`: the category that the reader lit up, or null.
-export function painted(scheme, colours, term) {
-  const ground = wordOf(colours.ground);
-  const own = (entry) => wordOf(typeof entry.colour === 'number' ? colours.of[entry.colour] : colours[entry.colour]);
-  const blocks = scheme.sort === 'state' ? scheme.entries.slice(0, WIDTH).map(own) : [...scheme.entries.map(own), wordOf(colours.rest), wordOf(colours.absent)];
-  const all = [...blocks, wordOf(colours.returned)];
-  const keys = scheme.entries.map((e) => e.key);
-  const chosen = all.map((c, i) => (term === null || keys[i] === term || (i === scheme.width && term === 'returned') ? c : mixed(c, ground, FADE)));
-  const patterns = scheme.sort === 'state' ? scheme.entries.slice(0, WIDTH).map((e) => e.pattern) : [...scheme.entries.map((e) => e.pattern), 0, 0];
-  const marks = chosen.map((c) => mixed(c, wordOf(colours.ink), 0.24));
-  marks[scheme.width] = wordOf(colours.soft);
-  return { ...scheme, ground, colours: chosen, marks, patterns: [...patterns, PATTERN.sparse] };
+function byTerm(heap, view, rung, colours) {
+  const sums = heap.sums(rung).all;
+  const entries = TERMS.map((t) => ({ name: t.name, key: t.key, says: t.says, colour: colours['c-' + t.key], pattern: TERM_PATTERNS[t.key] ?? PATTERN.none, bytes: sums[t.key] }));
+  return { entries, bytes: view.terms, ofRun: (term) => term, absent: (page) => (heap.flags[page] & PAGE.swapped ? TERM.swapped : TERM.absent) };
 }
 
-// How a selection is lit: its blocks, what else is live on their pages, what is free there; all else faded.
-export function litBy(pins, chosen, scheme, colours, heap) {
-  const ground = wordOf(colours.ground);
-  const { terms } = heap.accounts.view('now');
-  const words = [colours.own, colours.beside, colours.kept].map(wordOf);
+// Types or owners, then what is free, then what is not there.
+function byName(heap, view, sort, colours) {
+  heap.kept ??= {};
+  const { list, of, bytes } = heap.kept[sort] ??= named(heap, sort);
+  const some = SOME[colours.light ? 'light' : 'dark'];
+  const entries = list.map((c, i) => ({
+    ...c, sort, colour: c.unnamed ? colours['c-virgin'] : c.other ? colours['c-metadata'] : some[i % some.length],
+    pattern: c.key !== null && i % 2 === 1 ? PATTERN.rising : PATTERN.none,
+  }));
+  const free = list.length;
+  entries.push({ name: 'free or the allocator’s', key: null, colour: colours.line, pattern: PATTERN.none, bytes: null }, { name: 'not resident', key: null, colour: colours['c-absent'], pattern: PATTERN.none, bytes: null });
+  const gone = free + 1;
+  const ofRun = (term, block) => {
+    if (block >= 0) return of[heap.blocks[block]];
+    if (block === -2) return list.length - 2;
+    return term === TERM.absent || term === TERM.swapped ? gone : free;
+  };
+  return { entries, bytes, ofRun, absent: () => gone };
+}
+
+function named(heap, sort) {
+  const { list, of } = categoriesOf(heap, sort);
+  const width = list.length + 2;
+  const bytes = bytesByCategory(heap, of, width);
+  for (let page = 0; page < heap.flags.length; page++) {
+    const at = page * width + list.length;
+    if (!heap.resident(page)) continue;
+    bytes[at] = bytes[at + 1];
+    bytes[at + 1] = 0;
+  }
+  return { list, of, bytes };
+}
+
+// What a selection lights up, for the painter: its own blocks, other live ones on the same OS pages, the rest of those
+// pages; all else fades.
+export function lightOf(heap, selection, pins, chosen, scheme, colours) {
+  const live = heap.accounts.view('now').terms;
+  const ground = wordOf(colours.paper);
+  const lit = [colours.accent, colours['c-live'], colours['c-pinned']].map(wordOf);
   return {
-    own: pins.own, chosen, colours: words, marks: words.map((w) => mixed(w, ground, 0.45)),
-    faded: scheme.colours.map((c) => mixed(c, ground, FADE)), live: (page) => terms[page * WIDTH + TERM.live] + terms[page * WIDTH + TERM.slack],
+    own: pins.own, chosen, colours: [lit[0], mixed(lit[1], ground, 0.35), lit[2]], marks: lit.map((w) => mixed(w, ground, 0.45)),
+    faded: scheme.colours.map((w) => mixed(w, ground, 0.86)), live: (page) => live[page * TERMS.length + TERM.live] + live[page * TERMS.length + TERM.slack],
   };
 }

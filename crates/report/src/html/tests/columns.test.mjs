@@ -24,20 +24,19 @@ test('varints are read, cut and overlong ones refused', () => {
   assert.equal(varints(Uint8Array.from(new Array(12).fill(255).concat(1))), null);
 });
 
-// The palettes of `style.css` and `map.css`; a browser that cannot read files leaves this to node.
+// The palettes of `style.css` and `schemes.js`; a browser that cannot read files leaves this to node.
 test('colours are told apart by eyes of all kinds', async (t) => {
   if (typeof process === 'undefined') return t.skip?.('needs files');
   const { readFileSync } = await import('node:fs');
   const read = (name) => readFileSync(new URL(`../assets/${name}`, import.meta.url), 'utf8');
-  const palettes = (text, prefix, names) => {
-    const found = names.map((n) => [...text.matchAll(new RegExp(`--${prefix}${n}: (#[0-9a-f]{6})`, 'g'))].map((m) => m[1]));
-    assert.ok(found.every((f) => f.length === 3), 'light, dark and chosen dark');
-    assert.deepEqual(found.map((f) => f[1]), found.map((f) => f[2]));
-    return [found.map((f) => f[0]), found.map((f) => f[1])];
-  };
-  const terms = palettes(read('style.css'), 'c-', ['live', 'slack', 'metadata', 'virgin', 'free', 'hole', 'pinned', 'top', 'cached', 'unread']);
-  const kinds = palettes(read('map.css'), 'm-', [...Array.from({ length: 12 }, (_, i) => i + 1), 'others']);
-  for (const palette of [...terms, ...kinds]) {
+  const style = read('style.css');
+  const terms = ['live', 'slack', 'metadata', 'virgin', 'free', 'hole', 'pinned', 'top', 'cached', 'unread'];
+  const found = terms.map((n) => [...style.matchAll(new RegExp(`--c-${n}: (#[0-9a-f]{6})`, 'g'))].map((m) => m[1]));
+  assert.ok(found.every((f) => f.length >= 3), 'light, dark and chosen dark');
+  assert.deepEqual(found.map((f) => f[1]), found.map((f) => f[2]));
+  const some = ['light', 'dark'].map((theme) => read('schemes.js').match(new RegExp(`^  ${theme}: \\[(.*)\\],$`, 'm'))[1].match(/#[0-9a-f]{6}/g));
+  for (const palette of [found.map((f) => f[0]), found.map((f) => f[1]), ...some]) {
+    assert.ok(palette.length >= 10);
     for (let i = 0; i < palette.length; i++) for (let j = 0; j < i; j++) assert.ok(distance(palette[i], palette[j]) > 0.07, `${palette[i]} ${palette[j]}`);
   }
 });
