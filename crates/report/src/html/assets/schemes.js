@@ -7,8 +7,8 @@ import { mixed, PATTERN, wordOf } from './paint.js';
 // Twelve that eyes of all kinds tell apart by hue or lightness (after Paul Tol's muted and bright schemes); each second
 // one is hatched besides.
 const SOME = {
-  light: ['#332288', '#cc6677', '#117733', '#ddaa33', '#66aadd', '#882255', '#44aa99', '#999933', '#aa4499', '#ee7733', '#0077bb', '#bb5566'],
-  dark: ['#8f86e0', '#ee8899', '#44b36a', '#e8c95a', '#99ccee', '#d0659a', '#77d0c0', '#c4c45e', '#d488c8', '#ff9f66', '#4ba3e0', '#e07a8a'],
+  light: ['#1a31a1', '#e9661d', '#73b0f6', '#750823', '#5d84ea', '#ef9b5d', '#502963', '#ae6e6f', '#5951d3', '#b33110', '#7a649f', '#7e3f5c'],
+  dark: ['#5ca9fa', '#d96a39', '#99fbe7', '#efc70c', '#8175fd', '#d78baa', '#6fddb3', '#bf4438', '#c1c0f7', '#dcf491', '#aa60ba', '#b3b167'],
 };
 const TERM_PATTERNS = { pinned: PATTERN.rising, hole: PATTERN.dots, free: PATTERN.falling, virgin: PATTERN.sparse, swapped: PATTERN.dots };
 
