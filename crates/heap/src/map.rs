@@ -124,9 +124,10 @@ impl Region {
         self.size / OS_PAGE
     }
 
-    /// Address of the `n`-th carved pool.
-    pub fn pool(&self, n: u32, pool_size: u64) -> u64 {
-        self.start.next_multiple_of(pool_size.max(1)) + u64::from(n) * pool_size
+    /// Address of the `n`-th carved pool; `None` where there is no such address.
+    pub fn pool(&self, n: u32, pool_size: u64) -> Option<u64> {
+        let first = self.start.checked_next_multiple_of(pool_size)?;
+        first.checked_add(u64::from(n).checked_mul(pool_size)?)
     }
 }
 
@@ -140,7 +141,7 @@ impl Map {
         let mut pools = Vec::with_capacity(by_address.len());
         for region in &self.regions {
             for n in 0..region.pools {
-                let address = region.pool(n, size);
+                let address = region.pool(n, size)?;
                 let pool = by_address.get(at).filter(|p| p.address == address)?;
                 pools.push(*pool);
                 at += 1;

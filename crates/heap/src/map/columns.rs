@@ -156,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn no_pool_lies_beyond_all_addresses() {
+        let region = Region { start: u64::MAX - 0xfff, ..Region::default() };
+        assert_eq!(region.pool(0, 3 << 30), None);
+        assert_eq!(region.pool(1, 0x1000), None);
+        assert_eq!(region.pool(0, 0), None);
+        assert_eq!(region.pool(0, 0x1000), Some(u64::MAX - 0xfff));
+    }
+
+    #[test]
     fn what_does_not_agree_does_not_fit() {
         let change = |change: fn(&mut Map)| {
             let mut map = sample();
