@@ -149,6 +149,8 @@ fn where_nothing_can_be_written_nothing_is() {
         assert!(sentence.starts_with(&format!("{path} could not be written: {why}")), "{sentence}");
         assert!(hint.starts_with(&format!("pydefrag snapshot PID {option} FILE.")), "{hint}");
     }
+    let (sentence, _) = refused(&run(&["snapshot", &pid, "--html", "-"]));
+    assert_eq!(sentence, "a page is not written to stdout, where the report goes");
     // A program is not run for a page that cannot be written.
     let (sentence, _) =
         refused(&run(&["run", "--html", &at("missing/page.html"), "-c", "print('ran')"]));

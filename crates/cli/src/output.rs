@@ -56,6 +56,15 @@ pub(crate) fn print_stderr(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// Whether a page could be written under this name.
+pub(crate) fn check_page(path: &Path) -> anyhow::Result<()> {
+    if path.as_os_str() == "-" {
+        let file = "pydefrag snapshot PID --html FILE.html   (or ./- for a file of that name)";
+        return Err(hinted("a page is not written to stdout, where the report goes", file));
+    }
+    check(path)
+}
+
 /// Whether a file could be written under this name: its folder is there and takes one.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
     let failed = |e: std::io::Error| failed(e, &path.display().to_string(), &elsewhere(path));

@@ -48,9 +48,7 @@ pub(crate) fn run(args: &args::Diff) -> anyhow::Result<()> {
         let sentence = format!("{a} and {b} are both processes: there is no look from before");
         return Err(hinted(sentence, hint));
     }
-    if let Some(path) = &args.html {
-        output::check(path)?;
-    }
+    args.html.as_deref().map_or(Ok(()), output::check_page)?;
     let objects = Objects { map: args.html.is_some(), ..args.looked_at.objects() };
     // A file that cannot be read is told before a process is looked at.
     let (a, b) = match before {

@@ -3,11 +3,11 @@
 use pydefrag_report::{html, json, text};
 
 use super::snapshot::picture;
-
 use crate::args::Report;
 use crate::{kept, output};
 
 pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
+    args.html.as_deref().map_or(Ok(()), output::check_page)?;
     let (snapshot, detail) = kept::read(&args.file)?;
     if let Some(path) = &args.html {
         let look = html::Look { snapshot: &snapshot, detail: &detail };

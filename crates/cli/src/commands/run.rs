@@ -31,9 +31,7 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
         }
         output::check(path)?;
     }
-    if let Some(path) = &args.html {
-        output::check(path)?;
-    }
+    args.html.as_deref().map_or(Ok(()), output::check_page)?;
     let followed = follow(&program, args.at_peak, args.objects())?;
     let ended = followed.ended;
     let words: Vec<_> = program.argv.iter().map(|a| a.to_string_lossy()).collect();

@@ -14,7 +14,8 @@ pub(crate) fn run(args: &Snapshot) -> anyhow::Result<()> {
         return Err(hinted("a snapshot is not kept on stdout, where the report goes", file));
     }
     // Nobody waits for a look that cannot be written.
-    [&args.output, &args.html].into_iter().flatten().try_for_each(|path| output::check(path))?;
+    args.output.as_deref().map_or(Ok(()), output::check)?;
+    args.html.as_deref().map_or(Ok(()), output::check_page)?;
     if args.tree {
         return super::tree::run(args.pid, args.json, args.html.as_deref());
     }
