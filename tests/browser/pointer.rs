@@ -80,3 +80,40 @@ fn the_block_under_the_pointer_is_the_one_that_stands_there() {
         }
     }
 }
+
+/// From free bytes that stay resident to who keeps them, with two clicks.
+#[test]
+fn a_hole_leads_to_the_owner_that_keeps_it_open() {
+    let Some(interpreter) = Interpreters::load().get("3.13") else { return };
+    let folder = folder();
+    let target = Target::spawn(interpreter, "culprits.py", &["dict", "100000"], &[]);
+    target.wait_blocked();
+    let (html, json) = looked(target.pid(), folder.path());
+    let Some(mut page) = open(&html, View::wide(1280)) else { return };
+    // A free byte behind a live block of the owner that pins most.
+    let head = json["pins"]["by_owner"][0]["head"].as_str().expect("a head");
+    let quoted = Value::from(head);
+    let address = page.number(&format!(
+        "(() => {{ const heap = pydefrag.heaps[0];
+           for (let n = heap.blockCount >> 1; n < heap.blockCount; n++) {{
+             const block = heap.block(n);
+             const behind = block.address + block.size + 8;
+             if (heap.nameOf(n)?.head === {quoted} && heap.pageAt(behind) === heap.pageAt(block.address) && heap.blockAt(behind) === null) return behind;
+           }}
+           return 0; }})()"
+    )) as u64;
+    assert!(address > 0, "no free byte behind a block of {head}");
+    let (_, (x, y)) = hovered(&mut page, address);
+    page.click(x, y);
+    let card = page.text("document.querySelector('.mapcard').innerText");
+    assert!(
+        card.contains("kept by") && card.contains(head),
+        "{head} is not said to keep it: {card}"
+    );
+    let at = page.number(&format!(
+        "[...document.querySelectorAll('.mapcard .keeper button')].findIndex((b) => b.textContent.startsWith({quoted}))"
+    ));
+    page.eval(&format!("document.querySelectorAll('.mapcard .keeper button')[{at}].click()"));
+    assert_eq!(page.text("pydefrag.state.get('owner')"), head);
+    assert_eq!(page.complaints(), [""; 0]);
+}

@@ -3,7 +3,7 @@ import { counted, shown, size } from './text.js';
 import { State } from './state.js';
 import { GLOSSARY, VERDICTS } from './glossary.js';
 import { whyNoObjects } from './facts.js';
-import { island } from './columns.js';
+import { islands } from './columns.js';
 import { Heap } from './heap.js';
 import { MapView } from './map.js';
 import { absent, alien, bytes, followBytes, lead, make, part, term, watchPopover } from './make.js';
@@ -115,17 +115,22 @@ function whyNoMap(look) {
 // Bytes that the regions of a look's map have.
 const mapped = (look) => look.map.regions.reduce((n, r) => n + r.size, 0);
 
+// Rows that a look's heaps fill, each beginning a row of its own.
+function rowsOf(look, bytesPerRow) {
+  const heaps = new Map();
+  for (const r of look.map.regions) heaps.set(r.heap, (heaps.get(r.heap) ?? 0) + r.size);
+  return [...heaps.values()].reduce((n, bytes) => n + Math.ceil(bytes / bytesPerRow), 0);
+}
+
 // Heaps on one scale: the same number of bytes in a row of each.
 function drawing(places) {
   const largest = Math.max(...places.map(({ look }) => mapped(look)), 1);
   const options = {};
   if (facts.kind === 'tree') options.strip = true;
   if (places.length > 1) options.bytesPerRow = options.strip ? largest : 2 ** Math.max(Math.ceil(Math.log2(largest / 64)), 16);
+  if (options.bytesPerRow && !options.strip) options.rows = Math.max(...places.map(({ look }) => rowsOf(look, options.bytesPerRow)));
   return async ({ place, look, i }) => {
-    const names = ['pages', 'tiles', 'blocks', 'slack', 'pools', 'live'];
-    const stored = await Promise.all(names.map((name) => island(`look${i}-${name}`)));
-    const columns = Object.fromEntries(names.map((name, n) => [name, stored[n]]));
-    known.heaps[i] = new Heap(look, columns, i);
+    known.heaps[i] = new Heap(look, await islands(i), i);
     known.maps[i] = new MapView(place, known.heaps[i], state, { ...options, look: i });
   };
 }

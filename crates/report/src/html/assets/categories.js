@@ -1,5 +1,5 @@
 // What blocks are coloured by: types and owners as a few categories, and their bytes on each OS page.
-import { TILE_KIND, TILE_HEADER, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
+import { TILE_HEADER, OS_PAGE, POOL_HEADER, PAGE } from './terms.js';
 
 // So many types or owners have a colour of their own.
 export const MOST_COLOURED = 12;
@@ -80,23 +80,15 @@ function poolCategories(heap, of, width, sums) {
 
 function tileCategories(heap, of, width, sums) {
   const { tiles, blocks, regions } = heap;
-  for (let s = 0; s < regions.count; s++) {
-    const r = regions.byAddress[s];
-    if (!regions.tiled[r]) continue;
-    const upto = s + 1 < regions.count ? heap.regionTile[s + 1] : tiles.count;
-    for (let t = heap.regionTile[s]; t < upto; t++) {
-      const kind = tiles.kind[t];
-      if (kind > TILE_KIND.mapped && kind !== TILE_KIND.rest) continue;
-      const number = kind === TILE_KIND.rest ? tiles.block[t] - 1 : tiles.block[t];
-      if (number < 0) continue;
-      let from = tiles.at[t] - regions.start[r] + TILE_HEADER[kind];
-      const end = tiles.at[t] - regions.start[r] + tiles.size[t];
-      while (from < end) {
-        const k = Math.floor(from / OS_PAGE);
-        const edge = Math.min((k + 1) * OS_PAGE, end);
-        sums[(regions.page[r] + k) * width + of[blocks[number]]] += edge - from;
-        from = edge;
-      }
+  heap.eachUsedTile((t, r, number) => {
+    if (number < 0) return;
+    let from = tiles.at[t] - regions.start[r] + TILE_HEADER[tiles.kind[t]];
+    const end = tiles.at[t] - regions.start[r] + tiles.size[t];
+    while (from < end) {
+      const k = Math.floor(from / OS_PAGE);
+      const edge = Math.min((k + 1) * OS_PAGE, end);
+      sums[(regions.page[r] + k) * width + of[blocks[number]]] += edge - from;
+      from = edge;
     }
-  }
+  });
 }

@@ -26,7 +26,7 @@ export function rowBytes(heaps, height) {
 
 export class Folding {
   // `heaps`: each { page, pages }; `strip`: all of them in one row.
-  constructor(heaps, { width, height, bytesPerRow, strip = false }) {
+  constructor(heaps, { width, height, bytesPerRow, rows = 0, strip = false }) {
     this.strip = strip;
     this.width = width;
     this.height = height;
@@ -38,7 +38,8 @@ export class Folding {
     this.rows = this.heaps.map((h) => Math.max(1, Math.ceil(h.pages * OS_PAGE / this.bytesPerRow)));
     this.rowsBefore = [0];
     for (const n of this.rows) this.rowsBefore.push(this.rowsBefore.at(-1) + n);
-    const all = this.rowsBefore.at(-1);
+    // Where another map on the same scale has more rows, these are no higher than its.
+    const all = Math.max(this.rowsBefore.at(-1), rows);
     const room = height - this.heaps.length * (this.nameLine + BETWEEN) + BETWEEN;
     // Many heaps do not fit: then what is zoomed out as far as it goes is still higher than the window.
     const fair = room / Math.max(all, 1);

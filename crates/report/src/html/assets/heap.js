@@ -366,6 +366,26 @@ export class Heap {
     return first + lastNotAbove(this.tiles.count - first, (i) => this.tiles.at[first + i], address);
   }
 
+  // Calls back with each tile that a live block is in, in order of address: tile, its region, the block's number.
+  eachUsedTile(visit) {
+    const { tiles, regions } = this;
+    for (let s = 0; s < regions.count; s++) {
+      const r = regions.byAddress[s];
+      if (!regions.tiled[r]) continue;
+      const upto = s + 1 < regions.count ? this.regionTile[s + 1] : tiles.count;
+      for (let t = this.regionTile[s]; t < upto; t++) {
+        const kind = tiles.kind[t];
+        if (kind <= TILE_KIND.mapped) visit(t, r, tiles.block[t]);
+        else if (kind === TILE_KIND.rest) visit(t, r, tiles.block[t] - 1);
+      }
+    }
+  }
+
+  // Live blocks of a pool.
+  liveIn(pool) {
+    return this.pools.state[pool] === 0 ? countSet(this.pools.live, this.pools.at[pool], 0, this.pools.carved[pool]) : 0;
+  }
+
   // The group of a block: { type, role, owner, head, root }, with null for what is not known.
   nameOf(block) {
     if (!this.blocks || !(block >= 0)) return null;

@@ -4,6 +4,7 @@ import { OS_PAGE, RUNGS, RUNG_WORDS } from './terms.js';
 import { Folding } from './folding.js';
 import { Painter } from './paint.js';
 import { groupsOf } from './pins.js';
+import { lastNotAbove } from './bits.js';
 import { lightOf, pageColours, schemeOf } from './schemes.js';
 import { cardOf, found, hex, lineOf, pinnedLine } from './mapcard.js';
 import { counted, percent, shown, size } from './text.js';
@@ -18,7 +19,8 @@ const COLOURS = { state: 'by state', type: 'by type', owner: 'by owner' };
 const CLICK = 4;
 
 export class MapView {
-  // `element`: what it fills; `heap`: a Heap; `state`: a State; `options`: { strip, bytesPerRow, look }.
+  // `element`: what it fills; `heap`: a Heap; `state`: a State; `options`: { strip, bytesPerRow, rows, look }: the scale that
+  // it shares with other maps.
   constructor(element, heap, state, options = {}) {
     Object.assign(this, { element, heap, state, options, lastFrame: 0, lastHover: 0, hovered: null, selected: null, lit: null });
     this.index = options.look ?? heap.index;
@@ -168,7 +170,7 @@ export class MapView {
     const height = this.options.strip ? STRIP_HEIGHT : MAP_HEIGHT;
     const before = this.folding;
     this.ratio = ratio;
-    this.folding = new Folding(this.heap.heaps, { width, height, bytesPerRow: this.options.bytesPerRow, strip: this.options.strip });
+    this.folding = new Folding(this.heap.heaps, { width, height, bytesPerRow: this.options.bytesPerRow, rows: this.options.rows, strip: this.options.strip });
     this.folding.height = this.folding.fitHeight;
     if (before && before.bytesPerRow === this.folding.bytesPerRow) {
       Object.assign(this.folding, { zoom: before.zoom, x: before.x, y: before.y });
@@ -235,8 +237,8 @@ export class MapView {
     const items = entries.filter((e) => e.bytes === null || e.bytes > 0).map((e) => {
       const swatch = make('span', { class: 'swatch p' + e.pattern, 'aria-hidden': 'true' });
       swatch.style.backgroundColor = e.colour;
-      const counted = e.bytes !== null && (e.sort || !['absent', 'swapped', 'other'].includes(e.key));
-      const said = [swatch, e.sort && e.key !== null ? make('bdi', { text: shown(e.name, 48) }) : e.name, e.bytes === null ? null : make('span', { class: 'soft', text: ` ${size(e.bytes)}${counted ? ` ${percent(e.bytes, resident)}` : ''}` })];
+      const inRss = e.bytes !== null && (e.sort || !['absent', 'swapped', 'other'].includes(e.key));
+      const said = [swatch, e.sort && e.key !== null ? make('bdi', { text: shown(e.name, 48) }) : e.name, e.bytes === null ? null : make('span', { class: 'soft', text: ` ${size(e.bytes)}${inRss ? ` ${percent(e.bytes, resident)}` : ''}` })];
       if (!e.sort || e.key === null) return make('span', { class: 'entry', title: e.says ?? null }, said);
       const pressed = this.state.get(e.sort) === e.key;
       return make('button', { type: 'button', class: 'entry', 'aria-pressed': String(pressed), on: { click: () => this.state.set({ type: '', owner: '', ...(pressed ? {} : { [e.sort]: e.key }) }) } }, said);
@@ -477,19 +479,12 @@ export class MapView {
     if (number >= 0 && number < heap.blockCount) this.go(number);
   }
 
-  // The first live block behind an address that is in none, or the last before it.
+  // The first live block behind an address that is in none, or the last before it; -1: none.
   near(at, sign) {
     const { heap } = this;
-    for (let page = at.page, n = 0; page >= 0 && page < heap.flags.length && n < 100000; page += sign, n++) {
-      const base = heap.addressOf(page);
-      const offsets = Array.from({ length: OS_PAGE / 16 }, (_, i) => (sign > 0 ? i * 16 : OS_PAGE - 16 * (i + 1)));
-      for (const offset of offsets) {
-        if (page === at.page && sign * (offset - at.offset) <= 0) continue;
-        const block = heap.unit[page] >= 0 ? heap.blockAt(base + offset + 8) : null;
-        if (block) return block.number;
-      }
-    }
-    return -1;
+    const before = lastNotAbove(heap.blockCount, (n) => heap.block(n).address, at.address);
+    const number = sign > 0 ? before + 1 : before;
+    return number < heap.blockCount ? number : -1;
   }
 
   go(number) {

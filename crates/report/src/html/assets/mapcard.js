@@ -1,8 +1,11 @@
 // What is said of a byte of the map, of a block and of a selection. Owns the words; where they stand is the map's.
-import { TERMS, TILE_WORDS, PAGE, RUNGS, rungOf } from './terms.js';
+import { OS_PAGE, PAGE, RUNGS, TERMS, TILE_WORDS, rungOf } from './terms.js';
 import { count, counted, shown, size } from './text.js';
 import { Runs } from './runs.js';
 import { alien, make } from './make.js';
+
+// Owners of a free byte's neighbours that are named.
+const MOST_KEEPERS = 4;
 
 export const hex = (address) => '0x' + address.toString(16);
 
@@ -56,6 +59,13 @@ export function cardOf(heap, at, choose) {
   } else {
     row('here', `${at.term}, at `, make('code', { text: hex(at.address) }));
   }
+  if (!block && heap.resident(page)) {
+    const { where, keepers } = keptBy(heap, page);
+    const most = keepers.slice(0, MOST_KEEPERS);
+    const said = most.map((k) => make('span', { class: 'keeper' }, make('button', { type: 'button', class: 'quiet', on: { click: () => choose({ owner: k.head, type: '' }) } }, alien(k.owner ?? k.head, k.head, 100)), ` ${counted(k.blocks, 'block')} of ${size(k.bytes)}`));
+    if (keepers.length > most.length) said.push(`and ${counted(keepers.length - most.length, 'other')}`);
+    if (said.length > 0) row('kept by', `on the same ${where}: `, said);
+  }
   row('in', unitOf(heap, page, at.address));
   row('OS page', pageOf(heap, at));
   return make('dl', { class: 'mapfacts' }, rows);
@@ -70,16 +80,42 @@ function unitOf(heap, page, address) {
     const tile = heap.tileAt(page, address);
     return `${shown(heapName, 60)}: ${TILE_WORDS[heap.tiles.kind[tile]]} of ${size(heap.tiles.size[tile])}`;
   }
-  const { state, carved, block } = heap.pools;
+  const { state, carved } = heap.pools;
   if (state[unit] !== 0) return `a ${state[unit] === 1 ? 'free pool' : 'pool that could not be read'} of ${shown(heapName, 60)}`;
-  const live = block[unit + 1] > block[unit] && unit + 1 < heap.pools.count ? block[unit + 1] - block[unit] : liveIn(heap, unit);
-  return `a pool of ${heap.blockSize(unit)} B blocks of ${shown(heapName, 60)}: ${count(Math.min(live, carved[unit]))} of ${count(carved[unit])} carved ones are live`;
+  return `a pool of ${heap.blockSize(unit)} B blocks of ${shown(heapName, 60)}: ${count(heap.liveIn(unit))} of ${count(carved[unit])} carved ones are live`;
 }
 
-function liveIn(heap, pool) {
-  let n = 0;
-  for (let w = heap.pools.at[pool]; w < heap.pools.at[pool + 1]; w++) for (let bits = heap.pools.live[w]; bits !== 0; bits &= bits - 1) n++;
-  return n;
+// Who has live blocks on these OS pages, those with most bytes first: { head, owner, blocks, bytes }.
+export function keepersOf(heap, from, upto) {
+  const view = heap.accounts.view('now');
+  const runs = new Runs();
+  const keepers = new Map();
+  const seen = new Set();
+  for (let page = from; page < upto; page++) {
+    if (!heap.resident(page)) continue;
+    runs.of(heap, view, page);
+    for (let i = 0; i < runs.count; i++) {
+      const block = runs.block[i];
+      const name = heap.nameOf(block);
+      if (!name || name.head === null) continue;
+      const keeper = keepers.get(name.head) ?? { head: name.head, owner: name.owner, blocks: 0, bytes: 0 };
+      if (!seen.has(block)) keeper.blocks++;
+      seen.add(block);
+      keeper.bytes += runs.end(i) - runs.start[i];
+      keepers.set(name.head, keeper);
+    }
+  }
+  return [...keepers.values()].sort((a, b) => b.bytes - a.bytes || (a.head < b.head ? -1 : 1));
+}
+
+// What is free is kept by what lives on the same OS page; where nothing does, by what lives in the same pool.
+function keptBy(heap, page) {
+  const here = keepersOf(heap, page, page + 1);
+  if (here.length > 0) return { where: 'OS page', keepers: here };
+  const unit = heap.unit[page];
+  if (unit < 0 || !heap.isPool(page)) return { where: '', keepers: [] };
+  const first = heap.pools.page[unit];
+  return { where: 'pool', keepers: keepersOf(heap, first, first + heap.poolSize / OS_PAGE) };
 }
 
 function pageOf(heap, { page, returned }) {

@@ -89,41 +89,34 @@ function inTiles(heap, chosen, result) {
     }
     all = mine = bytes = 0;
   };
-  for (let s = 0; s < regions.count; s++) {
-    const r = regions.byAddress[s];
-    if (!regions.tiled[r]) continue;
-    const upto = s + 1 < regions.count ? heap.regionTile[s + 1] : tiles.count;
-    for (let t = heap.regionTile[s]; t < upto; t++) {
-      const kind = tiles.kind[t];
-      if (kind > TILE_KIND.mapped && kind !== TILE_KIND.rest) continue;
-      const number = kind === TILE_KIND.rest ? tiles.block[t] - 1 : tiles.block[t];
-      const own = number >= 0 && chosen[blocks[number]] === 1;
-      if (own && kind !== TILE_KIND.rest) {
-        result.blocks++;
-        result.bytes += heap.tileBlock(t, number).size;
-      }
-      // A chunk with a mapping of its own has 16 bytes of header, of which 8 are counted as its.
-      let from = tiles.at[t] - regions.start[r] + (kind === TILE_KIND.mapped ? 8 : 0);
-      const end = tiles.at[t] - regions.start[r] + tiles.size[t];
-      while (from < end) {
-        const here = regions.page[r] + Math.floor(from / OS_PAGE);
-        const edge = Math.min((Math.floor(from / OS_PAGE) + 1) * OS_PAGE, end);
-        if (here !== page) {
-          flush();
-          page = here;
-        }
-        if (edge - from === OS_PAGE && !own) {
-          from = edge;
-          continue;
-        }
-        all++;
-        if (own) {
-          mine++;
-          bytes += edge - from;
-        }
-        from = edge;
-      }
+  heap.eachUsedTile((t, r, number) => {
+    const kind = tiles.kind[t];
+    const own = number >= 0 && chosen[blocks[number]] === 1;
+    if (own && kind !== TILE_KIND.rest) {
+      result.blocks++;
+      result.bytes += heap.tileBlock(t, number).size;
     }
-  }
+    // A chunk with a mapping of its own has 16 bytes of header, of which 8 are counted as its.
+    let from = tiles.at[t] - regions.start[r] + (kind === TILE_KIND.mapped ? 8 : 0);
+    const end = tiles.at[t] - regions.start[r] + tiles.size[t];
+    while (from < end) {
+      const here = regions.page[r] + Math.floor(from / OS_PAGE);
+      const edge = Math.min((Math.floor(from / OS_PAGE) + 1) * OS_PAGE, end);
+      if (here !== page) {
+        flush();
+        page = here;
+      }
+      if (edge - from === OS_PAGE && !own) {
+        from = edge;
+        continue;
+      }
+      all++;
+      if (own) {
+        mine++;
+        bytes += edge - from;
+      }
+      from = edge;
+    }
+  });
   flush();
 }

@@ -5,6 +5,7 @@ import { Heap } from '../assets/heap.js';
 import { Runs } from '../assets/runs.js';
 import { TERMS, TERM } from '../assets/terms.js';
 import { bytesByCategory, categoriesOf } from '../assets/categories.js';
+import { keepersOf } from '../assets/mapcard.js';
 import { madeHeap } from './made.mjs';
 
 const SHAPES = [{}, { poolSize: 4096 }, { wide: true }, { arenas: 0, mallocs: 4 }, { arenas: 4, mallocs: 0 }, { arenas: 6, mallocs: 6 }];
@@ -160,4 +161,25 @@ test('what is damaged is said and opens as nothing', () => {
   }
   const none = new Heap({ map: null, pool_size: 0, snapshot: {} }, {});
   assert.match(none.problem, /no map/);
+});
+
+test('who keeps a page is who has bytes on it', () => {
+  let asked = 0;
+  for (const made of heaps(2)) {
+    const heap = new Heap(made.look, made.column);
+    for (let page = 0; page < heap.flags.length; page++) {
+      const base = heap.addressOf(page);
+      const expected = new Map();
+      for (let a = base; heap.resident(page) && a < base + 4096; a++) {
+        // By another way than the one that is tested: byte by byte.
+        const head = heap.nameOf(heap.blockAt(a)?.number ?? -1)?.head ?? null;
+        if (head !== null) expected.set(head, (expected.get(head) ?? 0) + 1);
+      }
+      const kept = keepersOf(heap, page, page + 1);
+      assert.deepEqual(new Map(kept.map((k) => [k.head, k.bytes])), expected);
+      assert.ok(kept.every((k, i) => k.blocks > 0 && (i === 0 || kept[i - 1].bytes >= k.bytes)));
+      asked += kept.length;
+    }
+  }
+  assert.ok(asked > 100, `${asked} owners`);
 });
