@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod allocators;
 pub mod cpython;
 pub mod freelists;
