@@ -38,7 +38,7 @@ pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
 pub use malloc::malloc_at;
 pub use objects::{Asked, explain};
-pub use obmalloc::{State, states};
+pub use obmalloc::{ListedArena, State, Variables, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};
 pub use snapshot::{Looked, Wanted, memory, snapshot, snapshot_partial};

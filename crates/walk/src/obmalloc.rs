@@ -36,6 +36,17 @@ pub struct State {
     pub geometry: Geometry,
     /// Its arenas, in order of address.
     pub arenas: Vec<ListedArena>,
+    /// Where it keeps its own variables; none were found where there is no pool yet.
+    pub variables: Option<Variables>,
+}
+
+/// Where the variables of a pymalloc are that its arenas were found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variables {
+    /// Address of `usedpools`.
+    pub usedpools: u64,
+    /// Address of the variable `arenas`, which points to the array.
+    pub arenas: u64,
 }
 
 /// A process's pymalloc states and how many interpreters it has.
@@ -121,8 +132,8 @@ impl Search<'_> {
     fn run(&self) -> Result<States, Miss> {
         match self.runtime.layout.obmalloc {
             Obmalloc::Static => {
-                let arenas = self.static_arenas()?;
-                let state = State { interpreter: 0, geometry: self.geometry, arenas };
+                let (arenas, variables) = self.static_arenas()?;
+                let state = State { interpreter: 0, geometry: self.geometry, arenas, variables };
                 Ok(States { states: vec![state], interpreters: None })
             }
             Obmalloc::Inline(_) | Obmalloc::Pointer(_) => self.per_interpreter(),
@@ -153,7 +164,9 @@ impl Search<'_> {
                 && !states.iter().any(|(known, _)| *known == at)
             {
                 let arenas = self.listed(at)?;
-                let state = State { interpreter: number, geometry: self.geometry, arenas };
+                let variables = Some(Variables { usedpools: at, arenas: at + STATE_ARENAS });
+                let geometry = self.geometry;
+                let state = State { interpreter: number, geometry, arenas, variables };
                 states.push((at, state));
             }
             interpreter = self.image.word(interpreter.wrapping_add(next))?;
@@ -351,7 +364,7 @@ impl Search<'_> {
     }
 
     /// 3.8-3.11: `usedpools` in the data of the interpreter, then the pointer `arenas` in its bss.
-    fn static_arenas(&self) -> Result<Vec<ListedArena>, Miss> {
+    fn static_arenas(&self) -> Result<(Vec<ListedArena>, Option<Variables>), Miss> {
         let data = data_of(self.image, &self.runtime.module);
         let segments: Vec<_> = data.iter().map(|(at, b)| (*at, words_of(b))).collect();
         let usedpools = segments.iter().find_map(|(start, words)| {
@@ -373,7 +386,7 @@ impl Search<'_> {
             let swapped = |at: &u64| self.image.residency.run_at(*at).is_some_and(|r| !r.resident);
             return match lists.iter().find(|at| swapped(at)) {
                 Some(at) => Err(Miss::Read(ReadError::Swapped(*at))),
-                None => Ok(Vec::new()),
+                None => Ok((Vec::new(), None)),
             };
         }
         // The array is allocated by malloc: in writable private anonymous memory.
@@ -402,7 +415,8 @@ impl Search<'_> {
                         let moved = format!("the arena objects at {array:#x} moved");
                         return Err(Miss::Invalid(moved));
                     }
-                    return Ok(arenas);
+                    let variables = Variables { usedpools: base, arenas: variable };
+                    return Ok((arenas, Some(variables)));
                 }
                 Err(miss) => invalid = Some(miss),
             }
