@@ -19,7 +19,7 @@ use crate::python::{Attachment, Python, python};
 use crate::table::{asked, table};
 use crate::wanted;
 
-/// How often the mailbox is looked into.
+/// How often the mailbox is looked into, at least.
 const LOOK: Duration = Duration::from_millis(100);
 const STACK: usize = 512 << 10;
 
@@ -143,7 +143,8 @@ fn run() {
     let mut auto = auto::State::default();
     let stop = || STOP.load(Ordering::Acquire);
     while !stop() {
-        std::thread::park_timeout(LOOK);
+        let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
+        std::thread::park_timeout(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));
         if stop() || python.is_down() {
             break;
         }
