@@ -184,7 +184,27 @@ pub(crate) fn heal(
     healed.cpu_ms = cpu() - begun.1;
     healed.minor_faults = faults() - begun.2;
     table().count_heal();
+    PURGES.fetch_add(u64::from(healed.purged.slices > 0), Ordering::Relaxed);
+    PARKED.fetch_add(healed.purged.pools_parked, Ordering::Relaxed);
+    DROPPED.fetch_add(healed.purged.bytes_dropped, Ordering::Relaxed);
     Ok(healed)
+}
+
+/// Heals that got to pymalloc, pools parked, bytes dropped, since the agent was loaded.
+static PURGES: AtomicU64 = AtomicU64::new(0);
+static PARKED: AtomicU64 = AtomicU64::new(0);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// What was done in this process so far.
+pub(crate) fn so_far() -> serde_json::Value {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    serde_json::json!({
+        "heals": table().heals(),
+        "purges": of(&PURGES),
+        "pools_parked": of(&PARKED),
+        "pools_unparked": table().unparked(),
+        "bytes_dropped": of(&DROPPED),
+    })
 }
 
 fn usage(who: libc::c_int) -> libc::rusage {

@@ -12,9 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auto::Auto;
-use crate::heal::{Level, Order, heal};
+use crate::heal::{Level, Order, heal, so_far};
 use crate::python::{Attachment, Object, Python, python};
-use crate::table::table;
 use crate::{own, thread};
 
 /// `PyMethodDef`.
@@ -317,10 +316,7 @@ fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
             own::on(signal, folder)?;
             thread::start().map(|()| Value::Null)
         }
-        Request::Status {} => Ok(json!({
-            "heals": table().heals(),
-            "pools_unparked": table().unparked(),
-        })),
+        Request::Status {} => Ok(so_far()),
     }
 }
 

@@ -28,20 +28,38 @@ enum Malloc {
 
 /// The file that a function's code is in.
 fn file_of(function: *mut c_void) -> Option<String> {
+    object_of(function).map(|o| o.1)
+}
+
+/// Where the object that an address lies in begins, and its file.
+fn object_of(function: *mut c_void) -> Option<(usize, String)> {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: dladdr writes to `info` where it finds the address, and names stay with their library.
     unsafe {
         if libc::dladdr(function, info.as_mut_ptr()) == 0 {
             return None;
         }
-        let name = info.assume_init().dli_fname;
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        let info = info.assume_init();
+        let name = info.dli_fname;
+        let name = (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned());
+        Some((info.dli_fbase as usize, name?))
     }
+}
+
+/// The file that this process's malloc comes from. A program of fixed address that takes malloc's address has a
+/// stub of its own for it, which is what the name then leads to everywhere: other names tell.
+fn file_of_malloc() -> Option<String> {
+    // SAFETY: getauxval only reads.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as usize as *mut c_void;
+    let program = object_of(headers).map(|o| o.0);
+    let names = ["malloc\0", "malloc_usable_size\0", "posix_memalign\0", "memalign\0"];
+    let of: Vec<_> = names.iter().filter_map(|name| object_of(symbol(name)?)).collect();
+    of.iter().find(|o| Some(o.0) != program).or(of.first()).map(|o| o.1.clone())
 }
 
 /// The process's malloc, by the library that its `malloc` is in, and that library's own call.
 fn malloc() -> Result<Malloc, String> {
-    let ours = symbol("malloc\0").and_then(file_of).ok_or("this process has no malloc")?;
+    let ours = file_of_malloc().ok_or("this process has no malloc")?;
     let name = ours.rsplit('/').next().unwrap_or(&ours).to_owned();
     let same = |symbol: *mut c_void| file_of(symbol).is_some_and(|f| f == ours);
     let its = |names: &[&str]| names.iter().filter_map(|n| symbol(n)).find(|s| same(*s));
