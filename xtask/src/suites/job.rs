@@ -51,8 +51,11 @@ struct Ran {
 /// What the agent says of itself.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 struct Status {
-    heals: u64,
+    /// Heals that did not stop at malloc.
+    purges: u64,
+    pools_parked: u64,
     pools_unparked: u64,
+    bytes_dropped: u64,
 }
 
 #[derive(Deserialize)]
@@ -74,17 +77,19 @@ impl Runner<'_> {
             commit: String::new(),
             agent: String::new(),
             outcome: if with.skipped { Outcome::Skipped } else { Outcome::Passed },
-            heals: with.status.heals,
+            heals: with.status.purges,
+            pools_parked: with.status.pools_parked,
             pools_unparked: with.status.pools_unparked,
+            bytes_dropped: with.status.bytes_dropped,
             seconds: (with.seconds * 10.0).round() / 10.0,
             new: Vec::new(),
             old: Vec::new(),
             note: None,
         };
         if with.passed {
-            if with.status.heals < job.least_heals {
+            if with.status.purges < job.least_heals {
                 record.outcome = Outcome::NewFailure;
-                record.new = vec![format!("(only {} heals)", with.status.heals)];
+                record.new = vec![format!("(only {} heals)", with.status.purges)];
             }
             return Ok(record);
         }
@@ -98,8 +103,10 @@ impl Runner<'_> {
             return Ok(record);
         }
         let again = self.once(job, true)?;
-        record.heals += again.status.heals;
+        record.heals += again.status.purges;
+        record.pools_parked += again.status.pools_parked;
         record.pools_unparked += again.status.pools_unparked;
+        record.bytes_dropped += again.status.bytes_dropped;
         let new: Vec<String> = suspects.intersection(&again.failed).cloned().collect();
         if new.is_empty() {
             let names: Vec<&str> = suspects.iter().map(String::as_str).collect();
@@ -254,7 +261,9 @@ FAILED (failures=1)
 
     #[test]
     fn the_status_is_read() {
-        let said: Said = serde_json::from_str(r#"{"done":{"heals":3,"pools_unparked":4}}"#).expect("it");
-        assert_eq!(said.done, Status { heals: 3, pools_unparked: 4 });
+        let said = r#"{"done":{"bytes_dropped":5,"heals":3,"pools_parked":6,"pools_unparked":4,"purges":2}}"#;
+        let said: Said = serde_json::from_str(said).expect("a status");
+        let status = Status { purges: 2, pools_parked: 6, pools_unparked: 4, bytes_dropped: 5 };
+        assert_eq!(said.done, status);
     }
 }

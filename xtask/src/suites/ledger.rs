@@ -39,8 +39,11 @@ pub(super) struct Record {
     /// git's hash of the agent's folder: it stays when commits are moved.
     pub(super) agent: String,
     pub(super) outcome: Outcome,
+    /// Passes over pymalloc's arenas.
     pub(super) heals: u64,
+    pub(super) pools_parked: u64,
     pub(super) pools_unparked: u64,
+    pub(super) bytes_dropped: u64,
     /// Of the run that counts.
     pub(super) seconds: f64,
     /// The tests that fail with us and not without.
@@ -161,8 +164,8 @@ impl Ledger {
         let mut versions: Vec<&Version> = self.records.keys().map(|(version, _)| version).collect();
         versions.dedup();
         page += "## CPython's own tests\n\n\
-                 | CPython | files | of | passed | skipped | fail without us | new failures | heals | pools unparked |\n\
-                 |---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+                 | CPython | files | of | passed | skipped | fail without us | new failures | heals | pools parked | pools unparked | MiB dropped |\n\
+                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for version in &versions {
             let records = of(version, false);
             let Some(first) = records.first() else { continue };
@@ -170,8 +173,8 @@ impl Ledger {
             let _ = writeln!(page, "| {} | {} | {listed} {}", first.version, records.len(), row(&records));
         }
         page += "\n## Packages\n\n\
-                 | package | CPython | files | passed | skipped | fail without us | new failures | heals | pools unparked |\n\
-                 |---|---|---:|---:|---:|---:|---:|---:|---:|\n";
+                 | package | CPython | files | passed | skipped | fail without us | new failures | heals | pools parked | pools unparked | MiB dropped |\n\
+                 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for version in &versions {
             let mut packages: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
             for record in of(version, true) {
@@ -235,13 +238,15 @@ fn row(records: &[&Record]) -> String {
     let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
     let sum = |of: fn(&Record) -> u64| records.iter().map(|r| of(r)).sum::<u64>();
     format!(
-        "| {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} |",
         count(Outcome::Passed),
         count(Outcome::Skipped),
         count(Outcome::FailsWithoutUs),
         count(Outcome::NewFailure),
         sum(|r| r.heals),
-        sum(|r| r.pools_unparked)
+        sum(|r| r.pools_parked),
+        sum(|r| r.pools_unparked),
+        sum(|r| r.bytes_dropped) >> 20
     )
 }
 
@@ -277,7 +282,9 @@ mod tests {
             agent: "a".into(),
             outcome,
             heals: 60,
+            pools_parked: 2,
             pools_unparked: 1,
+            bytes_dropped: 3 << 20,
             seconds: 0.5,
             new: Vec::new(),
             old: Vec::new(),
@@ -297,7 +304,7 @@ mod tests {
         ledger.add(record("3.11.7", "numpy: x.py", Outcome::Passed))?;
         let again = Ledger::read(path.clone())?;
         assert_eq!(again.page(), ledger.page());
-        assert!(again.page().contains("| 3.11.7 | 1 | 400 | 1 | 0 | 0 | 0 | 60 | 1 |"), "{}", again.page());
+        assert!(again.page().contains("| 3.11.7 | 1 | 400 | 1 | 0 | 0 | 0 | 60 | 2 | 1 | 3 |"), "{}", again.page());
         assert!(again.page().contains("| numpy | 3.11.7 | 1 | 1 |"), "{}", again.page());
         again.tidy()?;
         assert_eq!(fs::read_to_string(&path)?.lines().count(), 4);
