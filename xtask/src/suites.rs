@@ -90,7 +90,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     if options.subset && path.exists() {
         fs::remove_file(&path)?;
     }
-    let ledger = Ledger::read(path)?;
+    let ledger = Ledger::read(path.clone())?;
     if options.docs {
         ledger.tidy()?;
         return ledger.write_page();
@@ -103,8 +103,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     for one in run.interpreters()? {
         failed.extend(run.on(one)?);
     }
-    let ledger = run.ledger.into_inner().unwrap_or_else(|e| e.into_inner());
     if !run.options.subset {
+        // Another run may have added to it.
+        let ledger = Ledger::read(path)?;
         ledger.tidy()?;
         ledger.write_page()?;
     }
