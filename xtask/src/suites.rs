@@ -95,7 +95,13 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         ledger.tidy()?;
         return ledger.write_page();
     }
-    let run = Run { agent: Agent::build()?, begun: Instant::now(), folder, options, ledger: Mutex::new(ledger) };
+    let run = Run {
+        agent: Agent::build()?,
+        begun: Instant::now(),
+        folder,
+        options,
+        ledger: Mutex::new(ledger),
+    };
     let bootstrap = run.folder.join("bootstrap");
     fs::create_dir_all(&bootstrap)?;
     fs::write(bootstrap.join("sitecustomize.py"), include_str!("suites/sitecustomize.py"))?;
@@ -133,7 +139,11 @@ impl Agent {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(top.join("target"), PathBuf::from);
         let library = target.join("release/libpydefrag_agent.so").canonicalize()?;
         let git = |args: &[&str]| -> Result<String> {
-            let said = Command::new("git").args(args).current_dir(&top).output().context("cannot run git")?;
+            let said = Command::new("git")
+                .args(args)
+                .current_dir(&top)
+                .output()
+                .context("cannot run git")?;
             ensure!(said.status.success(), "git: {}", String::from_utf8_lossy(&said.stderr));
             Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
         };
@@ -195,7 +205,8 @@ impl Run {
             let (folder, jobs) = packages::jobs(interpreter)?;
             runner.packages = Some(folder);
             let chosen = |job: &Job| {
-                options.modules.is_empty() || options.modules.iter().any(|m| job.name.contains(m.as_str()))
+                options.modules.is_empty()
+                    || options.modules.iter().any(|m| job.name.contains(m.as_str()))
             };
             failed.extend(self.all(&runner, jobs.into_iter().filter(chosen).collect())?);
         }
@@ -223,7 +234,9 @@ impl Run {
         } else {
             None
         };
-        let chosen = listed.into_iter().filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
+        let chosen = listed
+            .into_iter()
+            .filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
         let job = |test: String| Job {
             args: ["-m", "test", &test].map(str::to_owned).into(),
             name: test,
@@ -249,7 +262,8 @@ impl Run {
     /// Runs them, several at a time; sentences for what went wrong.
     fn all(&self, runner: &Runner<'_>, jobs: Vec<Job>) -> Result<Vec<String>> {
         let version = &runner.interpreter.patch;
-        let (done, left): (Vec<&Job>, Vec<&Job>) = jobs.iter().partition(|job| self.is_done(version, job));
+        let (done, left): (Vec<&Job>, Vec<&Job>) =
+            jobs.iter().partition(|job| self.is_done(version, job));
         eprintln!("suites: {version}: {} files, {} of them done before", jobs.len(), done.len());
         let next = AtomicUsize::new(0);
         let cut = AtomicUsize::new(0);
@@ -269,7 +283,8 @@ impl Run {
                 }
                 Ok(())
             };
-            let workers: Vec<_> = (0..self.options.jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+            let workers: Vec<_> =
+                (0..self.options.jobs.max(1)).map(|_| scope.spawn(worker)).collect();
             for one in workers {
                 one.join().map_err(|_| anyhow::anyhow!("a worker has panicked"))??;
             }
@@ -281,13 +296,16 @@ impl Run {
             failed.push(format!("{version}: time was up before {cut} files"));
         }
         let ledger = self.ledger();
-        let records: Vec<&Record> = jobs.iter().filter_map(|job| ledger.get(version, &job.name)).collect();
+        let records: Vec<&Record> =
+            jobs.iter().filter_map(|job| ledger.get(version, &job.name)).collect();
         let heals: u64 = records.iter().map(|r| r.heals).sum();
         if heals < LEAST_HEALS {
             failed.push(format!("{version}: {heals} heals are too few to have shown anything"));
         }
         let new = records.iter().filter(|r| r.outcome == Outcome::NewFailure);
-        failed.extend(new.map(|r| format!("{version} {}: new failure: {}", r.test, r.new.join(", "))));
+        failed.extend(
+            new.map(|r| format!("{version} {}: new failure: {}", r.test, r.new.join(", "))),
+        );
         eprintln!("suites: {version}: {} files, {heals} heals", records.len());
         Ok(failed)
     }
@@ -301,7 +319,8 @@ fn tell(record: &Record) {
         Outcome::NewFailure => "NEW FAILURE",
     };
     let Record { version, test, heals, seconds, .. } = record;
-    let names = if record.new.is_empty() { String::new() } else { format!(": {}", record.new.join(", ")) };
+    let names =
+        if record.new.is_empty() { String::new() } else { format!(": {}", record.new.join(", ")) };
     let note = record.note.as_deref().map(|note| format!(" ({note})")).unwrap_or_default();
     eprintln!("{version}  {seconds:>6.1} s  {heals:>5} heals  {test}  {outcome}{names}{note}");
 }
@@ -316,7 +335,8 @@ fn list(interpreter: &Interpreter) -> Result<Vec<String>> {
         .current_dir(Path::new("/"))
         .output()?;
     let listed = String::from_utf8_lossy(&said.stdout);
-    let listed: Vec<String> = listed.lines().filter(|l| l.contains("test_")).map(str::to_owned).collect();
+    let listed: Vec<String> =
+        listed.lines().filter(|l| l.contains("test_")).map(str::to_owned).collect();
     ensure!(
         said.status.success() && listed.len() > 100,
         "python {} has no test suite: {}",

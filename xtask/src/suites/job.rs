@@ -110,7 +110,8 @@ impl Runner<'_> {
         let new: Vec<String> = suspects.intersection(&again.failed).cloned().collect();
         if new.is_empty() {
             let names: Vec<&str> = suspects.iter().map(String::as_str).collect();
-            record.note = Some(format!("failed once with the agent, then passed: {}", names.join(", ")));
+            record.note =
+                Some(format!("failed once with the agent, then passed: {}", names.join(", ")));
         } else {
             record.outcome = Outcome::NewFailure;
             record.new = new;
@@ -126,8 +127,11 @@ impl Runner<'_> {
         }
         let said = File::create(path("said"))?;
         let of = self.interpreter;
-        let python_path: Vec<&Path> =
-            [Some(&self.bootstrap), self.packages.as_ref()].into_iter().flatten().map(|p| &**p).collect();
+        let python_path: Vec<&Path> = [Some(&self.bootstrap), self.packages.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|p| &**p)
+            .collect();
         // Ends with us: a run that is cut off leaves nobody behind.
         let mut command = Command::new("setpriv");
         command
@@ -246,11 +250,14 @@ FAILED numpy/tests/test_m.py::TestA::test_b - AssertionError
 FAILED (failures=1)
 ";
         let failed: Vec<String> = failures(said).into_iter().collect();
-        assert_eq!(failed, [
-            "numpy/tests/test_m.py::TestA::test_b",
-            "setUpClass (test.test_x.Y)",
-            "test_a (test.test_x.X.test_a)",
-        ]);
+        assert_eq!(
+            failed,
+            [
+                "numpy/tests/test_m.py::TestA::test_b",
+                "setUpClass (test.test_x.Y)",
+                "test_a (test.test_x.X.test_a)",
+            ]
+        );
     }
 
     #[test]

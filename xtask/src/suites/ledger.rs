@@ -170,7 +170,13 @@ impl Ledger {
             let records = of(version, false);
             let Some(first) = records.first() else { continue };
             let listed = self.listed.get(*version).map_or("?".into(), |l| l.listed.to_string());
-            let _ = writeln!(page, "| {} | {} | {listed} {}", first.version, records.len(), row(&records));
+            let _ = writeln!(
+                page,
+                "| {} | {} | {listed} {}",
+                first.version,
+                records.len(),
+                row(&records)
+            );
         }
         page += "\n## Packages\n\n\
                  | package | CPython | files | passed | skipped | fail without us | new failures | heals | pools parked | pools unparked | MiB dropped |\n\
@@ -182,7 +188,12 @@ impl Ledger {
             }
             for (package, records) in packages {
                 let count = records.len();
-                let _ = writeln!(page, "| {package} | {} | {count} {}", records[0].version, row(&records));
+                let _ = writeln!(
+                    page,
+                    "| {package} | {} | {count} {}",
+                    records[0].version,
+                    row(&records)
+                );
             }
         }
         let all: Vec<&Record> = self.records.values().collect();
@@ -304,7 +315,11 @@ mod tests {
         ledger.add(record("3.11.7", "numpy: x.py", Outcome::Passed))?;
         let again = Ledger::read(path.clone())?;
         assert_eq!(again.page(), ledger.page());
-        assert!(again.page().contains("| 3.11.7 | 1 | 400 | 1 | 0 | 0 | 0 | 60 | 2 | 1 | 3 |"), "{}", again.page());
+        assert!(
+            again.page().contains("| 3.11.7 | 1 | 400 | 1 | 0 | 0 | 0 | 60 | 2 | 1 | 3 |"),
+            "{}",
+            again.page()
+        );
         assert!(again.page().contains("| numpy | 3.11.7 | 1 | 1 |"), "{}", again.page());
         again.tidy()?;
         assert_eq!(fs::read_to_string(&path)?.lines().count(), 4);

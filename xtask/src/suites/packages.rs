@@ -43,7 +43,9 @@ const WORKLOADS: &[(&str, &str)] =
 pub(super) fn jobs(interpreter: &Interpreter) -> Result<(PathBuf, Vec<Job>)> {
     let mut sets = Packages::load().suite.into_iter();
     let set = sets.find(|set| set.on.contains(&interpreter.name));
-    let Some(set) = set else { anyhow::bail!("no packages are named for python {}", interpreter.name) };
+    let Some(set) = set else {
+        anyhow::bail!("no packages are named for python {}", interpreter.name)
+    };
     crate::packages::bring_one(&set)?;
     ensure!(set.is_there(), "the packages of {} are not there", set.name);
     let folder = set.folder();
