@@ -1,10 +1,9 @@
 //! Which test files are run on which interpreter.
 
-/// The files that use most memory, or look at it most closely. Where a name is a package's, its files.
+/// The files that use most memory, or look at it most closely, and run for less than a minute. Where a name is a package's, its files.
 pub(super) const HEAVY: &[&str] = &[
     "test_array",
     "test_ast",
-    "test_asyncio",
     "test_buffer",
     "test_bytes",
     "test_capi",
@@ -19,7 +18,6 @@ pub(super) const HEAVY: &[&str] = &[
     "test_deque",
     "test_descr",
     "test_dict",
-    "test_email",
     "test_enumerate",
     "test_exceptions",
     "test_fork1",
