@@ -57,8 +57,15 @@ fn older_pythons_are_refused() {
 /// A thousand ends after a heal, each as it would have been.
 #[test]
 fn a_thousand_exits() {
-    const WAYS: [(&str, i32); 6] =
-        [("normal", 0), ("daemon", 0), ("raise", 1), ("exit", 0), ("_exit", 0), ("cleared", 0)];
+    const WAYS: [(&str, i32); 7] = [
+        ("normal", 0),
+        ("daemon", 0),
+        ("purging", 0),
+        ("raise", 1),
+        ("exit", 0),
+        ("_exit", 0),
+        ("cleared", 0),
+    ];
     let interpreters = purged();
     let ends = 1000_usize.div_ceil(interpreters.len() * WAYS.len());
     for on in interpreters {

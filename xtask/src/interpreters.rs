@@ -13,6 +13,9 @@
 
 mod libc;
 mod mirror;
+mod suite;
+
+pub(crate) use suite::bring_suite;
 
 use std::fs;
 use std::os::unix::fs::symlink;

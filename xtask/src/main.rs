@@ -3,6 +3,7 @@
 mod interpreters;
 mod packages;
 mod pictures;
+mod suites;
 mod tidy;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ usage: cargo xtask CHORE
   interpreters          bring the interpreters that the tests need into .cache/interpreters
   interpreters --list   print each interpreter's name, patch level, source and path
   packages              bring the packages of PyPI that the tests look at into .cache/packages
+  suites                run CPython's own tests and those of packages under purge; --help tells more
   pictures              make docs/pictures again from the examples, in a browser
   tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses
 ";
@@ -24,6 +26,11 @@ fn main() -> ExitCode {
         ["interpreters"] => interpreters::bring(),
         ["interpreters", "--list"] => interpreters::list(),
         ["packages"] => packages::bring(),
+        ["suites", "--help"] => {
+            eprint!("{}", suites::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        ["suites", ref rest @ ..] => suites::run(rest),
         ["pictures"] => pictures::make(),
         ["tidy"] => tidy::check(),
         _ => {

@@ -24,6 +24,11 @@ pub(crate) fn bring() -> Result<()> {
     Ok(())
 }
 
+/// Brings one set.
+pub(crate) fn bring_one(set: &Set) -> Result<()> {
+    if set.is_there() { Ok(()) } else { install(set) }
+}
+
 fn install(set: &Set) -> Result<()> {
     let pip = Interpreters::load().get(&set.pip);
     let pip = pip.with_context(|| format!("no python {} to run pip", set.pip))?;

@@ -1,7 +1,6 @@
 //! A heal from its start to its end: one at a time, each with what it did or why it did nothing.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::place::{self, Found, Place};
@@ -89,16 +88,17 @@ pub(crate) fn forget_turn() {
     BUSY.store(false, Ordering::Release);
 }
 
-/// Where pymalloc is: looked for once, or again after a failure.
-static FOUND: Mutex<Option<&'static Found>> = Mutex::new(None);
+/// Where pymalloc is: looked for once, or again after a failure. No lock: a fork in another thread would keep it.
+static FOUND: AtomicPtr<Found> = AtomicPtr::new(std::ptr::null_mut());
 
 fn found(python: &Python) -> Result<&'static Found, String> {
-    let mut known = FOUND.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(found) = *known {
+    let known = FOUND.load(Ordering::Acquire);
+    // SAFETY: what is stored below, never freed.
+    if let Some(found) = unsafe { known.as_ref() } {
         return Ok(found);
     }
-    let found: &'static Found = Box::leak(Box::new(place::find(python)?));
-    *known = Some(found);
+    let found = Box::leak(Box::new(place::find(python)?));
+    FOUND.store(found, Ordering::Release);
     Ok(found)
 }
 
@@ -183,7 +183,27 @@ pub(crate) fn heal(
     healed.cpu_ms = cpu() - begun.1;
     healed.minor_faults = faults() - begun.2;
     table().count_heal();
+    PURGES.fetch_add(u64::from(healed.purged.slices > 0), Ordering::Relaxed);
+    PARKED.fetch_add(healed.purged.pools_parked, Ordering::Relaxed);
+    DROPPED.fetch_add(healed.purged.bytes_dropped, Ordering::Relaxed);
     Ok(healed)
+}
+
+/// Heals that got to pymalloc, pools parked, bytes dropped, since the agent was loaded.
+static PURGES: AtomicU64 = AtomicU64::new(0);
+static PARKED: AtomicU64 = AtomicU64::new(0);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// What was done in this process so far.
+pub(crate) fn so_far() -> serde_json::Value {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    serde_json::json!({
+        "heals": table().heals(),
+        "purges": of(&PURGES),
+        "pools_parked": of(&PARKED),
+        "pools_unparked": table().unparked(),
+        "bytes_dropped": of(&DROPPED),
+    })
 }
 
 fn usage(who: libc::c_int) -> libc::rusage {

@@ -12,9 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auto::Auto;
-use crate::heal::{Level, Order, heal};
+use crate::heal::{Level, Order, heal, so_far};
 use crate::python::{Attachment, Object, Python, python, symbol};
-use crate::table::table;
 use crate::{own, thread};
 
 /// `PyMethodDef`.
@@ -143,6 +142,10 @@ fn raise(python: &Python, exception: &str, message: &str) {
 /// Fills the module: once a process, callbacks at fork and exit.
 unsafe extern "C" fn exec(module: Object) -> c_int {
     let Ok(python) = python() else { return -1 };
+    // A fork in another thread, in the middle of an allocation of ours, must not keep our allocator's lock.
+    // SAFETY: registers handlers with pthread_atfork, once.
+    static FORKS: std::sync::Once = std::sync::Once::new();
+    FORKS.call_once(|| unsafe { dlmalloc::enable_alloc_after_fork() });
     // SAFETY: the GIL is held.
     let main = unsafe { (python.PyInterpreterState_Get)() == (python.PyInterpreterState_Main)() };
     if !main {
@@ -291,13 +294,14 @@ fn yes() -> bool {
 
 fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
     let order = |level, slice_us, collect| {
-        // SAFETY: the GIL is held with this thread's state, as in every call from Python.
-        let state = unsafe { (python.PyEval_SaveThread)() };
+        // Whoever parks has somebody who unparks.
+        thread::start()?;
         let order = Order { level, collect, slice: Duration::from_micros(slice_us) };
+        let state = python.save();
         let healed =
             std::panic::catch_unwind(|| heal(order, &Attachment::Saved(python, state), &|| false));
-        // SAFETY: the state that was saved; `Attachment::held` has saved it again each time.
-        unsafe { (python.PyEval_RestoreThread)(state) };
+        // `Attachment::held` has saved the same state again each time.
+        python.restore(state);
         let healed = healed.unwrap_or_else(|_| Err("an error inside pydefrag's agent".into()))?;
         serde_json::to_value(healed).map_err(|e| e.to_string())
     };
@@ -331,10 +335,7 @@ fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
             own::on(signal, folder)?;
             thread::start().map(|()| Value::Null)
         }
-        Request::Status {} => Ok(json!({
-            "heals": table().heals(),
-            "pools_unparked": table().unparked(),
-        })),
+        Request::Status {} => Ok(so_far()),
     }
 }
 
@@ -357,4 +358,4 @@ macro_rules! callback {
 callback!(before_fork, python => thread::before_fork(python));
 callback!(after_fork_in_parent, python => thread::after_fork_in_parent());
 callback!(after_fork_in_child, python => thread::after_fork_in_child());
-callback!(at_exit, python => thread::stop(python));
+callback!(at_exit, python => thread::at_exit(python));

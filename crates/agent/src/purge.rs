@@ -180,7 +180,7 @@ impl<'a> Pass<'a> {
             return;
         }
         self.virgin(held, a, &pages, purged);
-        let free = self.free_pools(held, a, &mut entry, purged);
+        let free = self.free_pools(held, a, &mut entry, &pages, purged);
         self.used_pools(held, a, &mut entry, &pages, &free, purged);
         table().set_entry(held, a.index, &entry);
     }
@@ -198,6 +198,7 @@ impl<'a> Pass<'a> {
         held: &Held,
         a: &ArenaAt,
         entry: &mut Entry,
+        pages: &Pages,
         purged: &mut Purged,
     ) -> Vec<u64> {
         let g = self.place.geometry;
@@ -231,21 +232,18 @@ impl<'a> Pass<'a> {
             arenas::park(held, self.place, a, entry, parked, kept);
             purged.pools_parked += parked.len() as u64;
         }
-        let Some(pages) = self.map.as_ref().and_then(|m| m.arena(a.arena.address)) else {
-            return pools;
-        };
         let mut runs = parked.iter().copied().peekable();
         while let Some(start) = runs.next() {
             let mut end = start + g.pool_size;
             while runs.next_if_eq(&end).is_some() {
                 end += g.pool_size;
             }
-            give(held, &pages, start, end, purged);
+            give(held, pages, start, end, purged);
         }
         for pool in kept {
             // SAFETY: the header of a free pool; without a class it is initialised before it is used.
             unsafe { put(held, pool + 36, DUMMY_CLASS) };
-            give(held, &pages, pool + OS_PAGE, pool + g.pool_size, purged);
+            give(held, pages, pool + OS_PAGE, pool + g.pool_size, purged);
             entry.set_dropped(a.number(*pool, g), 0);
         }
         pools

@@ -20,11 +20,11 @@ pub(crate) struct ArenaAllocator {
 }
 
 macro_rules! functions {
-    ($($name:ident: fn($($arg:ty),*) $(-> $out:ty)?;)*) => {
+    ($($name:ident: $abi:literal fn($($arg:ty),*) $(-> $out:ty)?;)*) => {
         /// The functions used, by their own names.
         #[allow(non_snake_case)]
         pub(crate) struct Python {
-            $(pub(crate) $name: unsafe extern "C" fn($($arg),*) $(-> $out)?,)*
+            $(pub(crate) $name: unsafe extern $abi fn($($arg),*) $(-> $out)?,)*
             finalizing: Option<unsafe extern "C" fn() -> c_int>,
         }
 
@@ -36,7 +36,7 @@ macro_rules! functions {
                             .ok_or(concat!("CPython 3.10 to 3.15 is needed, and this process has no ", stringify!($name)))?;
                         // SAFETY: the symbol of that name has this signature in CPython 3.10-3.15
                         // (Include/*.h of each), and a function stays where it is.
-                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) $(-> $out)?>(at) }
+                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern $abi fn($($arg),*) $(-> $out)?>(at) }
                     },)*
                     finalizing: ["Py_IsFinalizing\0", "_Py_IsFinalizing\0"].into_iter().find_map(symbol).map(|at| {
                         // SAFETY: both are `int f(void)`; 3.13 made the second public as the first.
@@ -49,31 +49,30 @@ macro_rules! functions {
 }
 
 functions! {
-    Py_GetVersion: fn() -> *const c_char;
-    Py_IsInitialized: fn() -> c_int;
-    Py_AddPendingCall: fn(extern "C" fn(*mut c_void) -> c_int, *mut c_void) -> c_int;
-    Py_DecRef: fn(Object);
-    PyGILState_Ensure: fn() -> c_int;
-    PyGILState_Release: fn(c_int);
-    PyEval_SaveThread: fn() -> *mut c_void;
-    PyEval_RestoreThread: fn(*mut c_void);
-    PyInterpreterState_Get: fn() -> *mut c_void;
-    PyInterpreterState_Main: fn() -> *mut c_void;
-    PyErr_WriteUnraisable: fn(Object);
-    PyLong_AsLong: fn(Object) -> c_long;
-    PyErr_SetString: fn(Object, *const c_char);
-    PyUnicode_AsUTF8AndSize: fn(Object, *mut isize) -> *const c_char;
-    PyUnicode_FromStringAndSize: fn(*const c_char, isize) -> Object;
-    PyImport_ImportModule: fn(*const c_char) -> Object;
-    PyObject_GetAttrString: fn(Object, *const c_char) -> Object;
-    PyObject_Call: fn(Object, Object, Object) -> Object;
-    PyTuple_New: fn(isize) -> Object;
-    PyTuple_SetItem: fn(Object, isize, Object) -> c_int;
-    PyDict_New: fn() -> Object;
-    PyDict_SetItemString: fn(Object, *const c_char, Object) -> c_int;
-    PyModuleDef_Init: fn(*mut c_void) -> Object;
-    PyObject_GetArenaAllocator: fn(*mut ArenaAllocator);
-    PyObject_SetArenaAllocator: fn(*mut ArenaAllocator);
+    Py_GetVersion: "C" fn() -> *const c_char;
+    Py_IsInitialized: "C" fn() -> c_int;
+    Py_DecRef: "C" fn(Object);
+    PyGILState_Ensure: "C-unwind" fn() -> c_int;
+    PyGILState_Release: "C" fn(c_int);
+    PyEval_SaveThread: "C" fn() -> *mut c_void;
+    PyEval_RestoreThread: "C-unwind" fn(*mut c_void);
+    PyInterpreterState_Get: "C" fn() -> *mut c_void;
+    PyInterpreterState_Main: "C" fn() -> *mut c_void;
+    PyErr_WriteUnraisable: "C" fn(Object);
+    PyLong_AsLong: "C" fn(Object) -> c_long;
+    PyErr_SetString: "C" fn(Object, *const c_char);
+    PyUnicode_AsUTF8AndSize: "C" fn(Object, *mut isize) -> *const c_char;
+    PyUnicode_FromStringAndSize: "C" fn(*const c_char, isize) -> Object;
+    PyImport_ImportModule: "C" fn(*const c_char) -> Object;
+    PyObject_GetAttrString: "C" fn(Object, *const c_char) -> Object;
+    PyObject_Call: "C" fn(Object, Object, Object) -> Object;
+    PyTuple_New: "C" fn(isize) -> Object;
+    PyTuple_SetItem: "C" fn(Object, isize, Object) -> c_int;
+    PyDict_New: "C" fn() -> Object;
+    PyDict_SetItemString: "C" fn(Object, *const c_char, Object) -> c_int;
+    PyModuleDef_Init: "C" fn(*mut c_void) -> Object;
+    PyObject_GetArenaAllocator: "C" fn(*mut ArenaAllocator);
+    PyObject_SetArenaAllocator: "C" fn(*mut ArenaAllocator);
 }
 
 /// The address of a NUL-ended name in the global scope of the process.
@@ -180,6 +179,28 @@ impl Held {
     }
 }
 
+/// Until 3.13, CPython ends a thread that asks for the GIL of an interpreter that is ending: by `pthread_exit`, which
+/// unwinds the stack. Nothing may unwind through us, so such a thread sleeps instead, as 3.14 has it sleep; the
+/// process's end takes it along.
+struct Sleeper;
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        loop {
+            // SAFETY: waits for a signal, whose handlers return.
+            unsafe { libc::pause() };
+        }
+    }
+}
+
+/// Calls what may end the thread.
+fn or_sleep<R>(call: impl FnOnce() -> R) -> R {
+    let sleeper = Sleeper;
+    let done = call();
+    std::mem::forget(sleeper);
+    done
+}
+
 /// How a thread comes to hold the GIL, slice by slice.
 pub(crate) enum Attachment<'a> {
     /// A thread that Python does not know.
@@ -197,7 +218,7 @@ impl Attachment<'_> {
                     return None;
                 }
                 // SAFETY: the interpreter runs, and our exit callback joins this thread before it ends.
-                let state = unsafe { (python.PyGILState_Ensure)() };
+                let state = or_sleep(|| unsafe { (python.PyGILState_Ensure)() });
                 // SAFETY: just taken, for the main interpreter, as PyGILState does; released below.
                 let done = work(&unsafe { Held::new() });
                 // SAFETY: what Ensure returned, on the same thread.
@@ -205,14 +226,26 @@ impl Attachment<'_> {
                 Some(done)
             }
             Attachment::Saved(python, state) => {
-                // SAFETY: the thread state that SaveThread returned on this thread, not restored since.
-                unsafe { (python.PyEval_RestoreThread)(*state) };
+                python.restore(*state);
                 // SAFETY: just taken; `call` admits the main interpreter only; saved again below.
                 let done = work(&unsafe { Held::new() });
-                // SAFETY: the GIL is held; the state is the same one again.
-                unsafe { (python.PyEval_SaveThread)() };
+                python.save();
                 Some(done)
             }
         }
+    }
+}
+
+impl Python {
+    /// Releases the GIL. For a thread that Python has called us in.
+    pub(crate) fn save(&self) -> *mut c_void {
+        // SAFETY: the thread holds the GIL with its thread state, as the caller says.
+        unsafe { (self.PyEval_SaveThread)() }
+    }
+
+    /// Takes it again.
+    pub(crate) fn restore(&self, state: *mut c_void) {
+        // SAFETY: what `save` returned on this thread, not restored since.
+        or_sleep(|| unsafe { (self.PyEval_RestoreThread)(state) });
     }
 }

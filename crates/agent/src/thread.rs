@@ -5,8 +5,8 @@
 //! warned of by CPython 3.12+, and a fork in the middle of a slice must not be), and stopped for good by an
 //! exit callback, before the interpreter ends.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,30 +19,65 @@ use crate::python::{Attachment, Python, python};
 use crate::table::{asked, table};
 use crate::wanted;
 
-/// How often the mailbox is looked into.
+/// How often the mailbox is looked into, at least.
 const LOOK: Duration = Duration::from_millis(100);
 const STACK: usize = 512 << 10;
 
+/// A thread, and its own sign to stop: the next one may be started before it has seen it.
 struct Running {
     thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
 }
 
+/// Locked by whoever holds the GIL, or by nobody: a fork, which holds it too, never finds it locked.
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 /// Somebody wants the thread: it is started again after a fork.
 static STARTED: AtomicBool = AtomicBool::new(false);
-static STOP: AtomicBool = AtomicBool::new(false);
+/// The interpreter ends: nothing is started any more.
+static ENDED: AtomicBool = AtomicBool::new(false);
 /// Forks that are under way.
 static FORKS: AtomicU32 = AtomicU32::new(0);
-/// What [`auto`] was told; kept over a fork.
+/// What [`auto`] was told; kept over a fork. Locked as `RUNNING`, and by the thread.
 static AUTO: Mutex<Option<Auto>> = Mutex::new(None);
+/// The last request that was taken out of the mailbox.
+static ANSWERED: AtomicU64 = AtomicU64::new(0);
+/// 1 when the thread is to look at once.
+static WAKE: AtomicU32 = AtomicU32::new(0);
 
 /// Sets the policy; none ends it.
 pub(crate) fn set_auto(auto: Option<Auto>) {
     *AUTO.lock().unwrap_or_else(|e| e.into_inner()) = auto;
+    wake();
 }
 
-/// Starts the thread, if it does not run.
+/// Has the thread look at once. Takes no lock and does not wait.
+pub(crate) fn wake() {
+    if WAKE.swap(1, Ordering::AcqRel) == 0 {
+        // SAFETY: wakes who waits for this word; FUTEX_WAKE reads no memory.
+        unsafe {
+            libc::syscall(libc::SYS_futex, &WAKE, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
+        };
+    }
+}
+
+/// Waits until [`wake`], or for so long.
+fn sleep(most: Duration) {
+    let time = libc::timespec {
+        tv_sec: most.as_secs() as libc::time_t,
+        tv_nsec: most.subsec_nanos().into(),
+    };
+    // SAFETY: waits on a static word, for at most `time`.
+    unsafe {
+        libc::syscall(libc::SYS_futex, &WAKE, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, &time)
+    };
+    WAKE.store(0, Ordering::Release);
+}
+
+/// Starts the thread, if it does not run. With the GIL held.
 pub(crate) fn start() -> Result<(), String> {
+    if ENDED.load(Ordering::Acquire) {
+        return Err("the interpreter is ending".into());
+    }
     STARTED.store(true, Ordering::Release);
     if FORKS.load(Ordering::Acquire) > 0 {
         return Ok(());
@@ -51,46 +86,53 @@ pub(crate) fn start() -> Result<(), String> {
     if running.is_some() {
         return Ok(());
     }
-    STOP.store(false, Ordering::Release);
+    let stop = Arc::new(AtomicBool::new(false));
+    let its = Arc::clone(&stop);
     let signals = Signals::block();
-    let thread = std::thread::Builder::new().name("pydefrag".into()).stack_size(STACK).spawn(run);
+    let builder = std::thread::Builder::new().name("pydefrag".into()).stack_size(STACK);
+    let thread = builder.spawn(move || run(&its));
     drop(signals);
     let thread = thread.map_err(|e| format!("no thread could be started ({e})"))?;
-    *running = Some(Running { thread });
+    *running = Some(Running { thread, stop });
     Ok(())
 }
 
-/// Stops it and waits for its end. The GIL must not be held: it may be waiting for it.
-fn halt() {
-    STOP.store(true, Ordering::Release);
+/// Stops it and waits for its end, with the GIL released meanwhile: it may be waiting for it.
+fn halt(python: &Python) {
     let running = RUNNING.lock().unwrap_or_else(|e| e.into_inner()).take();
-    if let Some(running) = running {
-        running.thread.thread().unpark();
-        let _ = running.thread.join();
+    if let Some(Running { thread, stop }) = running {
+        stop.store(true, Ordering::Release);
+        wake();
+        let state = python.save();
+        let _ = thread.join();
+        python.restore(state);
     }
-    table().set_listening(std::process::id(), false);
 }
 
-/// Runs `work` with the GIL released.
+/// Runs `work` with the GIL released. From a call of Python's.
 pub(crate) fn released<R>(python: &Python, work: impl FnOnce() -> R) -> R {
-    // SAFETY: called from Python, so this thread holds the GIL with its thread state.
-    let state = unsafe { (python.PyEval_SaveThread)() };
+    let state = python.save();
     let done = work();
-    // SAFETY: the state that was just saved, on the same thread.
-    unsafe { (python.PyEval_RestoreThread)(state) };
+    python.restore(state);
     done
 }
 
 /// Stops it for good, from Python.
 pub(crate) fn stop(python: &Python) {
     STARTED.store(false, Ordering::Release);
-    released(python, halt);
+    halt(python);
+}
+
+/// `atexit.register(…)`: before the interpreter ends.
+pub(crate) fn at_exit(python: &Python) {
+    ENDED.store(true, Ordering::Release);
+    stop(python);
 }
 
 /// `os.register_at_fork(before=…)`.
 pub(crate) fn before_fork(python: &Python) {
     FORKS.fetch_add(1, Ordering::AcqRel);
-    released(python, halt);
+    halt(python);
 }
 
 /// `os.register_at_fork(after_in_parent=…)`.
@@ -107,6 +149,8 @@ pub(crate) fn after_fork_in_child() {
     // A parent's thread is not ours to join; it was stopped before, or another thread's fork lost it.
     std::mem::forget(RUNNING.lock().unwrap_or_else(|e| e.into_inner()).take());
     table().set_listening(std::process::id(), false);
+    // What the parent was asked is not asked of us.
+    ANSWERED.store(table().request().map_or(0, |r| r.token), Ordering::Release);
     if STARTED.load(Ordering::Acquire) {
         let _ = start();
     }
@@ -135,20 +179,21 @@ impl Drop for Signals {
     }
 }
 
-fn run() {
+fn run(stop: &AtomicBool) {
     let Ok(python) = python() else { return };
     let attachment = Attachment::Foreign(python);
     table().set_listening(std::process::id(), true);
-    let mut answered = table().request().map_or(0, |r| r.token);
     let mut auto = auto::State::default();
-    let stop = || STOP.load(Ordering::Acquire);
+    let stop = || stop.load(Ordering::Acquire);
     while !stop() {
-        std::thread::park_timeout(LOOK);
+        let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
+        sleep(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));
         if stop() || python.is_down() {
             break;
         }
-        if let Some(request) = table().request().filter(|r| r.token != answered) {
-            answered = request.token;
+        if let Some(request) =
+            table().request().filter(|r| ANSWERED.swap(r.token, Ordering::AcqRel) != r.token)
+        {
             if now() <= request.deadline_ns {
                 table().answer(request.token, Stage::Begun, "");
                 let order = Order {

@@ -1,10 +1,10 @@
 //! Parked pools that the program wants again: seen when pymalloc asks for an arena, and put back.
 //!
-//! Owns the hook on pymalloc's arena allocator (`PyObject_SetArenaAllocator`; it only takes note and calls the
-//! one before it) and the pending call that unparks, in the main thread, where pymalloc is whole. Until that
-//! runs, the new arena serves: a parked pool has no resident byte, so nothing is held twice.
+//! Owns the hook on pymalloc's arena allocator (`PyObject_SetArenaAllocator`; it only takes note, wakes the agent's
+//! thread and calls the one before it) and the unparking, which that thread does as soon as it has the GIL. Until
+//! then the new arena serves: a parked pool has no resident byte, so nothing is held twice.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::pages::PageMap;
 use crate::place::Place;
 use crate::python::{ArenaAllocator, Attachment, Held, python};
 use crate::table::table;
+use crate::thread;
 
 /// What pymalloc asks for an arena.
 const ARENA: usize = 1 << 20;
@@ -27,7 +28,7 @@ static BEFORE: AtomicU64 = AtomicU64::new(0);
 /// An arena was asked for since pools were last unparked.
 static WANTED: AtomicBool = AtomicBool::new(false);
 
-/// What the pending call needs.
+/// What unparking needs.
 struct Unparking {
     place: Place,
     last: Option<Instant>,
@@ -56,33 +57,16 @@ pub(crate) fn watch(attachment: &Attachment, place: Place) {
     });
 }
 
-/// pymalloc asks for an arena. Called inside pymalloc: touches nothing of it.
+/// pymalloc asks for an arena. Called inside pymalloc: touches nothing of it, takes no lock, and never gives up the
+/// GIL.
 extern "C" fn hook(ctx: *mut c_void, size: usize) -> *mut c_void {
-    if size == ARENA
-        && !WANTED.swap(true, Ordering::AcqRel)
-        && let Ok(python) = python()
-    {
-        // SAFETY: may be called from any thread at any time (c-api/init.rst); a full queue is no harm.
-        if unsafe { (python.Py_AddPendingCall)(unpark, std::ptr::null_mut()) } != 0 {
-            WANTED.store(false, Ordering::Release);
-        }
+    if size == ARENA && !WANTED.swap(true, Ordering::AcqRel) {
+        thread::wake();
     }
     // SAFETY: what `watch` stored: a function of this signature.
     let alloc: extern "C" fn(*mut c_void, usize) -> *mut c_void =
         unsafe { std::mem::transmute(BEFORE.load(Ordering::Acquire) as usize) };
     alloc(ctx, size)
-}
-
-/// The pending call: in the main thread, between two bytecodes, with the GIL.
-extern "C" fn unpark(_: *mut c_void) -> c_int {
-    let done = std::panic::catch_unwind(|| {
-        // SAFETY: a pending call runs with the GIL of the main interpreter.
-        let held = unsafe { Held::new() };
-        serve(&held);
-    });
-    WANTED.store(false, Ordering::Release);
-    let _ = done;
-    0
 }
 
 /// Whether an arena was asked for and nothing has been unparked since.

@@ -15,6 +15,9 @@ use crate::{Interpreter, repository};
 pub struct Packages {
     /// The sets.
     pub set: Vec<Set>,
+    /// Those that `cargo xtask suites` runs, and brings itself.
+    #[serde(default)]
+    pub suite: Vec<Set>,
 }
 
 /// Packages that are installed together.
