@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod diff;
 mod ground_truth;
+mod healed;
 mod malloc;
 mod map;
 mod objects;
