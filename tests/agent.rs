@@ -10,6 +10,7 @@ use pydefrag_harness::{Interpreter, Interpreters, repository};
 
 use crate::support::{lacking, text};
 
+mod agreement;
 mod forked;
 mod scenarios;
 

@@ -21,8 +21,10 @@ pub(crate) struct Recount {
     pub(crate) holes: u64,
     /// Freed bytes on the other pages.
     pub(crate) pinned_free: u64,
-    /// What dropping all free pools and all holes gives back: exclusively mapped pages only.
-    pub(crate) purge: u64,
+    /// Free pools and holes without which a pool has still a free list: exclusively mapped pages only.
+    droppable: u64,
+    /// Pools that stand together in an arena, by its first one's address.
+    arenas: Vec<Arena>,
     /// Bytes of pools on exclusively mapped resident pages.
     pub(crate) exclusive: u64,
     /// Live bytes on such pages, by block size.
@@ -35,7 +37,58 @@ pub(crate) struct Recount {
     pub(crate) empty_pools: u64,
 }
 
+/// The pools of an arena.
+#[derive(Debug, PartialEq, Eq)]
+struct Arena {
+    first: u64,
+    /// `arenaindex` of their headers.
+    index: usize,
+    used: u64,
+    empty: u64,
+}
+
+/// Free pools that a purge leaves on their lists, with the page of their header: at least so many, if there are, and at
+/// most twice as many.
+const RESERVE: u64 = 64;
+
 impl Recount {
+    /// What a purge gives back, at least and at most; nothing where pools are OS pages.
+    ///
+    /// It leaves the arenas alone that have the fewest free pools, and two pools of each. Whether an arena has 63 pools or
+    /// 64, and so how many were never carved, its pools do not tell: one arena more or less may be left.
+    /// (`tests/healed.rs` compares with what a purge really gives.)
+    pub(crate) fn purge(&self, pool_size: u64) -> (u64, u64) {
+        if pool_size == PAGE as u64 {
+            return (0, 0);
+        }
+        let left = |pools: u64| {
+            let free = |a: &Arena| pools.saturating_sub(a.used);
+            let mut arenas: Vec<&Arena> = self.arenas.iter().filter(|a| free(a) > 0).collect();
+            arenas.sort_by_key(|a| (free(a), a.first));
+            let (mut reserve, mut full, mut left) = (0, false, 0);
+            for a in arenas {
+                full |= reserve >= RESERVE || reserve + free(a) > 2 * RESERVE;
+                reserve += free(a);
+                let alone = u64::from(a.used == 1 && a.empty + 1 >= pools);
+                left += if full { alone } else { a.empty };
+            }
+            self.droppable - PAGE as u64 * left
+        };
+        let (some, others) = (left(63), left(64));
+        let arena = 64 * PAGE as u64;
+        (some.min(others).saturating_sub(arena), some.max(others) + arena)
+    }
+
+    /// Adds a pool to its arena; they come in order of address.
+    fn add_to_arena(&mut self, pool: u64, index: usize, used: bool) {
+        let same = |a: &Arena| a.index == index && pool - a.first < 1 << 20;
+        if !self.arenas.last().is_some_and(same) {
+            self.arenas.push(Arena { first: pool, index, used: 0, empty: 0 });
+        }
+        let arena = self.arenas.last_mut().expect("there is one now");
+        *(if used { &mut arena.used } else { &mut arena.empty }) += 1;
+    }
+
     /// What is left of the exclusive bytes when the live ones are packed pool after pool, each page
     /// of a pool being needed as far as the pool is filled.
     pub(crate) fn ideal(&self, pool_size: u64) -> u64 {
@@ -50,7 +103,7 @@ impl Recount {
                 filled = 48;
             }
         }
-        self.purge.max(self.exclusive.saturating_sub(needed))
+        self.exclusive.saturating_sub(needed)
     }
 }
 
@@ -131,6 +184,7 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
         return;
     }
     *(if used > 0 { &mut sum.used_pools } else { &mut sum.empty_pools }) += 1;
+    sum.add_to_arena(pool, u32_at(32), used > 0);
     if used > 0 {
         sum.pins.entry(size as u64).or_default().0 += used as u64;
     }
@@ -151,10 +205,10 @@ fn count(memory: &File, pool: u64, pool_size: usize, pages: &[u64], sum: &mut Re
         }
         if used == 0 {
             sum.free_pools += page;
-            sum.purge += exclusive;
+            sum.droppable += exclusive;
         } else if has(b'l') + has(b'h') == 0 {
             sum.holes += page;
-            sum.purge += exclusive;
+            sum.droppable += exclusive;
         } else {
             sum.live += has(b'l');
             sum.pinned_free += has(b'f');

@@ -178,7 +178,7 @@ impl Planter {
 
     fn types(&mut self) {
         self.planted.map(DATA, DATA_SIZE);
-        self.planted.regions.last_mut().expect("just mapped").file = true;
+        self.planted.regions.last_mut().expect("just mapped").file = Some("/planted");
         for (i, (name, basic, item, flags)) in TYPES.into_iter().enumerate() {
             let (at, text) = (DATA + i as u64 * TYPE_ROOM, NAMES + i as u64 * 64);
             self.planted.put(text, name.as_bytes());

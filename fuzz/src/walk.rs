@@ -6,6 +6,7 @@ use pydefrag_image::{
     Image, Mapping, Module, OS_PAGE, PageRun, Permissions, ProcessFacts, Residency, SparseMemory,
     parse_smaps,
 };
+use pydefrag_layout::agent::{self, Entry};
 use pydefrag_layout::cpython::{self, DebugOffsets, Obmalloc, Version};
 use pydefrag_layout::pymalloc::{
     ARENA_OBJECT, DUMMY_CLASS, Geometry, POOL_HEADER, STATE_ARENAS, STATE_MAXARENAS, block_size,
@@ -18,6 +19,8 @@ const STATES: [u64; 2] = [0x30_0000, 0x38_0000];
 const ARRAYS: [u64; 2] = [0x40_0000, 0x48_0000];
 const ARENAS: u64 = 0x7f00_0000_0000;
 const INTERPRETER_SIZE: u64 = 16 << 10;
+const LIBRARY: u64 = 0x7e00_0000_0000;
+const ENTRIES: u64 = 0x7e00_1000_0000;
 
 /// No memory makes a walk panic or hang, and whatever it accepts adds up.
 pub fn walk(data: &[u8]) {
@@ -58,6 +61,12 @@ fn check(image: &Image, runtime: &Runtime) {
     let Ok(found) = states(image, runtime) else { return };
     let _ = headers(image, &found.states).expect("planted memory is never denied");
     let walked = pydefrag_walk::walk(image, &found.states).expect("planted memory is never denied");
+    // Whatever an agent says, its pools are those of its arenas.
+    let arenas = found.states.iter().flat_map(|s| s.arenas.iter().map(move |a| (s.geometry, a)));
+    let most: u64 = arenas.map(|(g, a)| g.pools_in(a.arena.address)).sum();
+    let p = &walked.pymalloc;
+    let in_use = walked.detail.pools.iter().filter(|p| p.state == PoolState::Used).count() as u64;
+    assert!(in_use + p.free_pools + p.parked_pools + p.uncarved_pools <= most);
     for (account, tally) in &walked.accounts {
         assert_eq!(account.total(), tally.resident, "an account that does not sum to residency");
     }
@@ -135,8 +144,11 @@ pub(super) struct Region {
     pub(super) start: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) pages: Vec<u8>,
-    pub(super) file: bool,
+    /// The path of its file.
+    pub(super) file: Option<&'static str>,
 }
+
+const FILE: &str = "/planted";
 
 /// Memory, and the address and bytes of its live blocks.
 pub(super) struct Planted {
@@ -165,7 +177,7 @@ impl Planted {
 
     pub(super) fn map(&mut self, start: u64, length: u64) {
         let pages = vec![b'r'; (length / OS_PAGE) as usize];
-        self.regions.push(Region { start, bytes: vec![0; length as usize], pages, file: false });
+        self.regions.push(Region { start, bytes: vec![0; length as usize], pages, file: None });
     }
 
     pub(super) fn put(&mut self, at: u64, bytes: &[u8]) {
@@ -191,7 +203,10 @@ impl Planted {
     /// One or two interpreters with up to four arenas.
     pub(super) fn heap(&mut self, feed: &mut Feed<'_>, runtime: &Runtime, g: Geometry) {
         let layout = runtime.layout;
-        let two = feed.u8() % 2 == 1;
+        let flags = feed.u8();
+        let two = flags % 2 == 1;
+        // Arenas of huge pages are left alone.
+        let healed = flags >= 128 && agent::purges(g);
         self.put64(RUNTIME + layout.interpreters_head, INTERPRETERS[0]);
         self.put64(INTERPRETERS[0] + layout.interp_next, if two { INTERPRETERS[1] } else { 0 });
         self.put64(INTERPRETERS[1] + layout.interp_id, 1);
@@ -218,6 +233,7 @@ impl Planted {
             self.put64(states[0] + STATE_ARENAS, ARRAYS[0]);
         }
         let mut listed = [0u64; 2];
+        let mut entries = Vec::new();
         for i in 0..1 + u64::from(feed.u8() % 4) {
             let flags = feed.u8();
             let owner = usize::from(two && flags & 1 == 1);
@@ -232,23 +248,63 @@ impl Planted {
             }
             let carved = u64::from(feed.u8()) % (g.pools_in(at).min(12) + 1);
             let first = g.first_pool(at);
-            for pool in 0..carved {
-                self.pool(feed, first + pool * g.pool_size, listed[owner] as u32, states[owner], g);
+            let mut entry = Entry { address: at, ..Entry::default() };
+            for n in 0..carved {
+                let pool = first + n * g.pool_size;
+                let free = self.pool(feed, pool, listed[owner] as u32, states[owner], g);
+                // Masks of pools whose lists are whole are stale.
+                entry.set_dropped(n, seed.wrapping_mul(n as u8));
+                if free && healed {
+                    entry.parked |= 1 << n;
+                    self.park(pool, g);
+                }
             }
+            let parked = entry.parked.count_ones();
+            entries.push(entry);
             let object = ARRAYS[owner] + listed[owner] * ARENA_OBJECT as u64;
             listed[owner] += 1;
             self.put64(object, at);
             self.put64(object + 8, first + carved * g.pool_size);
-            self.put32(object + 20, g.pools_in(at) as u32);
+            self.put32(object + 20, g.pools_in(at) as u32 - parked);
+        }
+        if healed {
+            self.agent(&entries);
         }
     }
 
-    fn pool(&mut self, feed: &mut Feed<'_>, at: u64, arena: u32, state: u64, g: Geometry) {
+    /// The agent's library, whose file cannot be opened, with its table, and what that lists.
+    fn agent(&mut self, entries: &[Entry]) {
+        self.map(LIBRARY, OS_PAGE);
+        self.regions.last_mut().expect("just mapped").file = Some("/pydefrag/agent.so");
+        self.map(ENTRIES, OS_PAGE);
+        self.put(LIBRARY, &agent::MAGIC);
+        self.put32(LIBRARY + agent::at::VERSION as u64, agent::VERSION);
+        self.put32(LIBRARY + agent::at::SIZE as u64, agent::TABLE as u32);
+        self.put64(LIBRARY + agent::at::ENTRIES as u64, ENTRIES);
+        self.put32(LIBRARY + agent::at::COUNT as u64, entries.len() as u32);
+        for (i, entry) in entries.iter().enumerate() {
+            let at = ENTRIES + (i * agent::ENTRY) as u64;
+            self.put64(at, entry.address);
+            self.put64(at + 8, entry.parked);
+            self.put(at + 16, &entry.dropped);
+        }
+    }
+
+    /// Gives a pool back whole.
+    fn park(&mut self, pool: u64, g: Geometry) {
+        self.put(pool, &vec![0; g.pool_size as usize]);
+        let region = self.regions.last_mut().expect("the arena's");
+        let page = ((pool - region.start) / OS_PAGE) as usize;
+        region.pages[page..page + (g.pool_size / OS_PAGE) as usize].fill(b'a');
+    }
+
+    /// Whether it is a free one.
+    fn pool(&mut self, feed: &mut Feed<'_>, at: u64, arena: u32, state: u64, g: Geometry) -> bool {
         let [kind, class, fill, step] = feed.bytes();
         self.put32(at + 32, arena);
         if kind % 8 == 0 {
             self.put32(at + 36, DUMMY_CLASS);
-            return;
+            return true;
         }
         let class = class % 32;
         let (size, blocks) = (block_size(class), g.blocks(class));
@@ -270,6 +326,7 @@ impl Planted {
             self.put64(state + 16 * u64::from(class), at);
             self.put64(state + 16 * u64::from(class) + 8, at);
         }
+        false
     }
 
     /// Breaks it where the rest of the bytes say.
@@ -294,7 +351,7 @@ impl Planted {
                     self.put(at / 16 * 16, &piece);
                 }
                 5 => self.regions[which].pages[(offset / OS_PAGE) as usize] = feed.u8(),
-                6 => self.regions[which].file = true,
+                6 => self.regions[which].file = Some(FILE),
                 _ => self.regions[which].bytes.truncate(offset as usize),
             }
             if self.regions[which].bytes.len() < 128 {
@@ -324,8 +381,8 @@ impl Planted {
                 start: region.start,
                 end: region.start + region.pages.len() as u64 * OS_PAGE,
                 permissions: Permissions { read: true, write: true, ..Default::default() },
-                inode: u64::from(region.file),
-                name: region.file.then(|| std::path::Path::new("/planted").into()),
+                inode: u64::from(region.file.is_some()),
+                name: region.file.map(|path| std::path::Path::new(path).into()),
                 rss: resident * OS_PAGE,
                 ..Default::default()
             });

@@ -8,7 +8,7 @@
 //! by `insert_to_freepool` while it is not in the list, which then follows a stale `nextarena`.) An arena
 //! that leaves the list has no neighbours.
 
-use pydefrag_layout::agent::Entry;
+use pydefrag_layout::agent::{Entry, FEWEST_POOLS};
 use pydefrag_layout::pymalloc::{
     ARENA_OBJECT, Arena, ArenaEntry, DUMMY_CLASS, Geometry, arena_object,
 };
@@ -24,7 +24,7 @@ const NFREE: u64 = 16;
 const NTOTAL: u64 = 20;
 
 /// Pools that an arena keeps at least on its books.
-pub(crate) const LEAST_POOLS: u32 = 2;
+pub(crate) const LEAST_POOLS: u32 = FEWEST_POOLS as u32;
 
 /// An `arena_object` in use.
 #[derive(Debug, Clone, Copy)]

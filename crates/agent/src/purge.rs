@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use pydefrag_layout::agent::{Entry, RESERVE};
+use pydefrag_layout::agent::{self, Entry};
 use pydefrag_layout::pymalloc::{CLASSES, DUMMY_CLASS};
 
 use crate::arenas::{self, ArenaAt, LEAST_POOLS};
@@ -324,11 +324,6 @@ fn reserve(held: &Held, place: &Place) -> HashSet<u64> {
         .map(|a| (a.arena.nfreepools, a.arena.address))
         .collect();
     of.sort_unstable();
-    let mut free = 0;
-    let enough = |(pools, address): (u32, u64)| {
-        let before = free;
-        free += u64::from(pools);
-        (before < RESERVE && free <= 2 * RESERVE).then_some(address)
-    };
-    of.into_iter().map_while(enough).collect()
+    of.truncate(agent::reserve(of.iter().map(|a| a.0)));
+    of.into_iter().map(|a| a.1).collect()
 }

@@ -177,6 +177,9 @@ fn refusal_failure(e: Refusal) -> anyhow::Error {
     let hint = match &e {
         Refusal::Read { pid, source: ReadError::Denied } => diagnose(*pid, true).hint(*pid),
         Refusal::NotUnderstood { pid, .. } | Refusal::Read { pid, .. } => again(*pid),
+        Refusal::Agent { tool, .. } => {
+            format!("pydefrag --version   (look with {tool}, or start the process anew)")
+        }
         _ => LIST.into(),
     };
     hinted(e, hint)

@@ -8,7 +8,7 @@
 pub enum PoolState {
     /// Has live blocks.
     Used = 0,
-    /// Carved once, no live block now.
+    /// Carved once, no live block now; parked or not.
     Free = 1,
     /// Stayed torn, or its header is not resident: only its residency is known.
     Unread = 2,

@@ -26,10 +26,14 @@ pub struct InterpreterHeap {
     pub id: i64,
     /// Arenas allocated now.
     pub arenas: u64,
-    /// Carved pools with no live block (parked on an arena's `freepools`).
+    /// Carved pools with no live block, on an arena's `freepools`.
     pub free_pools: u64,
     /// Pools never carved from their arena yet.
     pub uncarved_pools: u64,
+    /// Free pools that pydefrag's agent has parked: given back, and in none of the counts above until the
+    /// program wants them.
+    #[serde(default)]
+    pub parked_pools: u64,
     /// The size classes that have pools, smallest first.
     pub classes: Vec<SizeClass>,
 }
@@ -47,6 +51,10 @@ pub struct Pymalloc {
     pub free_pools: u64,
     /// Pools never carved from their arena yet.
     pub uncarved_pools: u64,
+    /// Free pools that pydefrag's agent has parked: given back, and in none of the counts above until the
+    /// program wants them.
+    #[serde(default)]
+    pub parked_pools: u64,
     /// The size classes that have pools, smallest first.
     pub classes: Vec<SizeClass>,
     /// The same, one interpreter at a time.
@@ -98,6 +106,7 @@ impl Pymalloc {
             arenas: interpreters.iter().map(|i| i.arenas).sum(),
             free_pools: interpreters.iter().map(|i| i.free_pools).sum(),
             uncarved_pools: interpreters.iter().map(|i| i.uncarved_pools).sum(),
+            parked_pools: interpreters.iter().map(|i| i.parked_pools).sum(),
             classes: merge_classes(interpreters.iter().flat_map(|i| &i.classes)),
             interpreters,
             largest_free_run: 0,

@@ -63,11 +63,31 @@ pub mod at {
     pub const ANSWER: usize = 256;
 }
 
+/// `ntotalpools` is never lowered below this.
+pub const FEWEST_POOLS: u64 = 2;
+/// Free pools that a purge leaves on pymalloc's books: see [`reserve`].
+pub const RESERVE: u64 = 64;
+
+/// Whether the agent purges arenas of these sizes: of CPython 3.10 and later, unless built for huge pages.
+pub fn purges(g: Geometry) -> bool {
+    g == Geometry::LARGE
+}
+
+/// How many arenas a purge takes no free pool from, as the next requests are served from there: those with the
+/// fewest, until they have [`RESERVE`], unless the last would make them more than twice as many. `nfreepools` of all
+/// arenas, ascending, without zeros. Of their free pools the first OS page stays.
+pub fn reserve(nfreepools: impl IntoIterator<Item = u32>) -> usize {
+    let mut free = 0;
+    let enough = |pools: &u32| {
+        let before = free;
+        free += u64::from(*pools);
+        before < RESERVE && free <= 2 * RESERVE
+    };
+    nfreepools.into_iter().take_while(enough).count()
+}
+
 /// Bytes of an entry.
 pub const ENTRY: usize = 48;
-/// Free pools that a purge leaves on pymalloc's books, in the arenas with the fewest of them: the next requests
-/// are served from there. Only their first OS page stays.
-pub const RESERVE: u64 = 64;
 /// Pools that an entry can speak of. (Arenas of 2 MiB have more; the agent leaves them alone.)
 pub const MOST_POOLS: u64 = 64;
 
@@ -339,6 +359,16 @@ mod tests {
         assert!(entry.is_of(&unaligned, g));
         let entry = Entry { parked: 0b111 << 61, ..entry };
         assert!(!entry.is_of(&unaligned, g), "a 64th pool of 63");
+    }
+
+    #[test]
+    fn the_reserve_is_at_most_twice_what_it_should_be() {
+        assert_eq!(reserve([1, 2, 60, 1, 5]), 4, "with the fourth there are 64");
+        assert_eq!(reserve([30, 40, 50]), 2);
+        assert_eq!(reserve([63, 63, 3]), 2);
+        assert_eq!(reserve([50, 13, 64, 64]), 3);
+        assert_eq!(reserve([64; 5]), 1);
+        assert_eq!(reserve([]), 0);
     }
 
     #[test]

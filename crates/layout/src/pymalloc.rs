@@ -80,6 +80,14 @@ pub struct PoolHeader {
 /// A used pool must satisfy every invariant that `obmalloc.c` keeps between calls. A free pool
 /// (`ref.count == 0`) must look like one that was used before, or carry `DUMMY_SIZE_IDX`.
 pub fn pool_header(bytes: &[u8], address: u64, g: Geometry) -> Option<PoolHeader> {
+    let header = pool_header_losing(bytes, address, g)?;
+    // Without a free list all carved blocks are live.
+    let full = header.class.is_none() || header.freeblock != 0 || header.used == header.carved;
+    full.then_some(header)
+}
+
+/// The same of a pool that may have lost free blocks (`agent.rs`): all of them may be off its free list.
+pub fn pool_header_losing(bytes: &[u8], address: u64, g: Geometry) -> Option<PoolHeader> {
     if bytes.len() < POOL_HEADER || u32_at(bytes, 4) != 0 {
         return None;
     }
@@ -102,7 +110,7 @@ pub fn pool_header(bytes: &[u8], address: u64, g: Geometry) -> Option<PoolHeader
     }
     let carved = ((next - head) / size) as u32;
     let chain_fits = match freeblock {
-        0 => used == carved,
+        0 => used <= carved,
         _ => used < carved && slot_of(freeblock, address, class, carved).is_some(),
     };
     (chain_fits).then_some(PoolHeader { used, freeblock, arenaindex, class: Some(class), carved })
@@ -232,6 +240,15 @@ mod tests {
         assert!(good(|b| b[8] += 16).is_none(), "freeblock between two blocks");
         assert!(good(|b| b[8..16].fill(0)).is_none(), "no free list, yet not full");
         assert!(good(|b| b[0] = 5).is_none(), "a free list, yet full");
+    }
+
+    #[test]
+    fn a_pool_that_lost_blocks_may_have_no_free_list() {
+        let mut b = header(3, 0, 2, 48 + 5 * 48, 16384 - 48);
+        assert!(pool_header(&b, AT, Geometry::LARGE).is_none());
+        assert!(pool_header_losing(&b, AT, Geometry::LARGE).is_some());
+        b[0] = 6;
+        assert!(pool_header_losing(&b, AT, Geometry::LARGE).is_none(), "more live than carved");
     }
 
     #[test]

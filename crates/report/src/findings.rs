@@ -120,6 +120,14 @@ fn count_others(n: usize) -> String {
 
 /// The longest free run, and how much of the free bytes a request can use.
 pub(crate) fn free_space(pymalloc: &Pymalloc) -> Sentence {
+    let (tone, said) = free_for_requests(pymalloc);
+    match pymalloc.parked_pools {
+        0 => (tone, said),
+        parked => (tone, format!("{said}; {} parked", count(parked, "pool"))),
+    }
+}
+
+fn free_for_requests(pymalloc: &Pymalloc) -> Sentence {
     let run = format!("largest run {}", size(pymalloc.largest_free_run));
     let rows = || pymalloc.fit.iter().filter_map(|f| Some((f.request?, f.usable)));
     let (Some(worst), Some(best)) = (rows().min_by_key(|r| r.1), rows().max_by_key(|r| r.1)) else {

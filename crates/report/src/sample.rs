@@ -146,6 +146,8 @@ fn pymalloc(interpreters: u64) -> Pymalloc {
         arenas: 200,
         free_pools: 3904,
         uncarved_pools: 13,
+        // One that the agent has purged, and one that it has not.
+        parked_pools: if interpreters > 1 { 100 * id } else { 0 },
         classes: classes(id + 1),
     });
     let mut p = Pymalloc::of(MIB, 16384, heaps.collect());

@@ -10,6 +10,7 @@ use pydefrag_heap::OS_PAGE;
 use pydefrag_image::{Image, ReadError};
 use pydefrag_layout::pymalloc::{self, POOL_HEADER, block_size};
 
+use crate::agent::missing;
 use crate::obmalloc::{ListedArena, State};
 
 /// Sums of the headers of all arenas.
@@ -23,7 +24,7 @@ pub struct HeaderTotals {
     pub used_blocks: u64,
     /// Pools with live blocks.
     pub used_pools: u64,
-    /// Carved pools without.
+    /// Carved pools without, but for those that are parked.
     pub free_pools: u64,
     /// Headers that could not be understood.
     pub torn: u64,
@@ -82,27 +83,43 @@ fn batch(image: &Image, state: &State, arenas: &[ListedArena]) -> Result<HeaderT
     let g = state.geometry;
     let mut sum = HeaderTotals::default();
     let mut ranges = Vec::new();
-    for a in arenas.iter().map(|a| a.arena) {
+    // By range: OS pages that were dropped inside the pool.
+    let mut dropped = Vec::new();
+    for (a, done) in arenas.iter().map(|a| (a.arena, a.done)) {
+        let mut unnamed = if done.is_none() { missing(&a, g) } else { 0 };
         sum.resident += image.residency.tally(a.address, a.address + g.arena_size).resident;
         let mut runs = image.residency.runs_in(a.address, a.pool_address).peekable();
-        for pool in (g.first_pool(a.address)..a.pool_address).step_by(g.pool_size as usize) {
+        let pools = (g.first_pool(a.address)..a.pool_address).step_by(g.pool_size as usize);
+        for (n, pool) in (0..).zip(pools) {
+            if done.is_some_and(|d| d.is_parked(n)) {
+                continue;
+            }
             while runs.next_if(|r| r.end <= pool).is_some() {}
             match runs.peek() {
-                Some(r) if r.start <= pool && r.resident => ranges.push((pool, POOL_HEADER)),
+                Some(r) if r.start <= pool && r.resident => {
+                    ranges.push((pool, POOL_HEADER));
+                    dropped.push(done.map_or(0, |d| d.dropped(n)));
+                }
                 Some(r) if r.start < pool + OS_PAGE && !r.resident => {}
+                _ if unnamed > 0 => unnamed -= 1,
                 _ => sum.free_pools += 1,
             }
         }
     }
     let mut bytes = vec![0; ranges.len() * POOL_HEADER];
     image.memory().read_scattered(&ranges, &mut bytes)?;
-    for ((address, _), head) in ranges.iter().zip(bytes.chunks_exact_mut(POOL_HEADER)) {
-        let mut header = pymalloc::pool_header(head, *address, g);
+    let heads = bytes.chunks_exact_mut(POOL_HEADER);
+    for (((address, _), dropped), head) in ranges.iter().zip(dropped).zip(heads) {
+        let header_of = match dropped {
+            0 => pymalloc::pool_header,
+            _ => pymalloc::pool_header_losing,
+        };
+        let mut header = header_of(head, *address, g);
         for _ in 0..TRIES {
             if header.is_some() || image.memory().read(*address, head).is_err() {
                 break;
             }
-            header = pymalloc::pool_header(head, *address, g);
+            header = header_of(head, *address, g);
         }
         match header {
             None => sum.torn += 1,

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod allocators;
 mod freerun;
 mod headers;
@@ -34,6 +35,7 @@ mod regions;
 mod runtime;
 mod snapshot;
 
+pub use agent::Done;
 pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
 pub use malloc::malloc_at;

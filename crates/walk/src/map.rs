@@ -8,7 +8,7 @@
 //! trim sum to the ladder's trim, those at most purge to its purge.
 
 use pydefrag_heap::map::page;
-use pydefrag_heap::{Map, OS_PAGE, PoolRecord, PoolState, Region, Tile};
+use pydefrag_heap::{Map, OS_PAGE, PoolRecord, Region, Tile};
 use pydefrag_image::Image;
 use pydefrag_layout::pymalloc::Geometry;
 
@@ -29,11 +29,22 @@ struct Part<'a> {
 }
 
 enum Of<'a> {
-    /// An arena of pymalloc: its pools, and which of their pages are holes.
-    Arena(Geometry, &'a [PoolRecord], &'a [u8]),
+    Arena(ArenaParts<'a>),
     Tiles(&'a pydefrag_heap::Tiles),
     /// A chunk with a mapping of its own.
     Mapped,
+}
+
+/// An arena of pymalloc.
+#[derive(Clone, Copy)]
+struct ArenaParts<'a> {
+    geometry: Geometry,
+    pools: &'a [PoolRecord],
+    /// Which of the pools' pages are holes, and which a purge gives back.
+    holes: &'a [u8],
+    purged: &'a [u8],
+    /// It gives back what was never carved, too.
+    purges: bool,
 }
 
 /// Makes the map. `names`: of each interpreter's pymalloc, then of malloc's main arena, thread arenas and
@@ -77,8 +88,8 @@ pub(crate) fn map(
     let mut flags = Flags::new(&mut map);
     flags.residency(image);
     for p in &parts {
-        if let Of::Arena(g, pools, holes) = p.of {
-            flags.arena(p.start, g, pools, holes);
+        if let Of::Arena(arena) = p.of {
+            flags.arena(p.start, arena);
         }
     }
     for (_, picture) in &pictures {
@@ -95,17 +106,25 @@ pub(crate) fn map(
 /// The arenas of pymalloc, each with its pools.
 fn arenas<'a>(states: &[State], walked: &'a Walk, names: &'a [String]) -> Vec<Part<'a>> {
     let (mut pools, mut holes) = (&walked.detail.pools[..], &walked.holes[..]);
+    let mut purged = &walked.purged[..];
     let mut parts = Vec::with_capacity(walked.arenas.len());
     // Pools stand in the order of their arenas.
-    for (start, interpreter) in &walked.arenas {
+    for ((start, interpreter), purges) in walked.arenas.iter().zip(&walked.purges) {
         let geometry = states[*interpreter].geometry;
         let end = start + geometry.arena_size;
         let inside = |p: &PoolRecord| (*start..end).contains(&p.address);
         let count = pools.iter().take_while(|p| inside(p)).count();
         let (own, rest) = pools.split_at(count);
         let (own_holes, rest_holes) = holes.split_at(count);
-        (pools, holes) = (rest, rest_holes);
-        let of = Of::Arena(geometry, own, own_holes);
+        let (own_purged, rest_purged) = purged.split_at(count);
+        (pools, holes, purged) = (rest, rest_holes, rest_purged);
+        let of = Of::Arena(ArenaParts {
+            geometry,
+            pools: own,
+            holes: own_holes,
+            purged: own_purged,
+            purges: *purges,
+        });
         parts.push(Part { start: *start, end, heap: &names[*interpreter], of });
     }
     parts
@@ -152,7 +171,7 @@ impl<'a> Drawing<'a> {
 
     fn add(&mut self, part: &Part<'_>) {
         match part.of {
-            Of::Arena(_, pools, _) => {
+            Of::Arena(ArenaParts { pools, .. }) => {
                 self.close();
                 self.map.regions.push(Region {
                     start: part.start,
@@ -291,26 +310,26 @@ impl Flags<'_> {
         }
     }
 
-    fn arena(&mut self, start: u64, g: Geometry, pools: &[PoolRecord], holes: &[u8]) {
-        for (pool, holes) in pools.iter().zip(holes) {
-            match pool.state {
-                PoolState::Used => {
-                    for k in (0..g.pool_size / OS_PAGE).filter(|k| holes >> k & 1 == 1) {
-                        let at = pool.address + k * OS_PAGE;
-                        self.holes(at, at + OS_PAGE);
-                        self.returns(at, at + OS_PAGE, page::PURGE);
-                    }
+    fn arena(&mut self, start: u64, arena: ArenaParts<'_>) {
+        let g = arena.geometry;
+        let pages = arena.holes.iter().zip(arena.purged);
+        for (pool, (holes, purged)) in arena.pools.iter().zip(pages) {
+            for k in 0..g.pool_size / OS_PAGE {
+                let at = pool.address + k * OS_PAGE;
+                if holes >> k & 1 == 1 {
+                    self.holes(at, at + OS_PAGE);
                 }
-                PoolState::Free => {
-                    self.returns(pool.address, pool.address + g.pool_size, page::PURGE);
+                if purged >> k & 1 == 1 {
+                    self.returns(at, at + OS_PAGE, page::PURGE);
                 }
-                PoolState::Unread => {}
             }
         }
-        let first = g.first_pool(start);
-        let carved = first + pools.len() as u64 * g.pool_size;
-        let end = first + g.pools_in(start) * g.pool_size;
-        self.returns(carved, end, page::PURGE);
+        if arena.purges {
+            let first = g.first_pool(start);
+            let carved = first + arena.pools.len() as u64 * g.pool_size;
+            let end = first + g.pools_in(start) * g.pool_size;
+            self.returns(carved, end, page::PURGE);
+        }
     }
 
     fn holes(&mut self, start: u64, end: u64) {

@@ -16,6 +16,7 @@ use pydefrag_layout::pymalloc::{
 use pydefrag_layout::word::u64_at;
 use rustc_hash::FxHashMap;
 
+use crate::agent::{Done, Tables};
 use crate::runtime::{Refusal, Runtime, data_of, words_of};
 
 /// An arena and where it is listed.
@@ -25,6 +26,8 @@ pub struct ListedArena {
     pub arena: Arena,
     /// Address of its `arena_object`, to look again whether it is still there.
     pub object: u64,
+    /// What the agent says that it did in it.
+    pub done: Option<Done>,
 }
 
 /// pymalloc of one interpreter.
@@ -79,13 +82,21 @@ pub(crate) fn states_within(
 ) -> Result<States, Refusal> {
     let mut why = String::new();
     let until = Instant::now() + patience;
+    let agents = Tables::find(image);
     for attempt in 0..TRIES {
         if attempt > 0 && Instant::now() > until {
             break;
         }
         for geometry in runtime.layout.geometries {
             match (Search { image, runtime, geometry: *geometry, until }).run() {
-                Ok(states) => return Ok(states),
+                Ok(mut found) => match agents.join(image, runtime.version, &mut found.states)? {
+                    None => return Ok(found),
+                    Some(arena) => {
+                        why = format!(
+                            "pools of the arena at {arena:#x} are parked, and the agent does not say which"
+                        );
+                    }
+                },
                 Err(Miss::Read(
                     source @ (ReadError::Denied | ReadError::Gone | ReadError::Swapped(_)),
                 )) => {
@@ -340,7 +351,9 @@ impl Search<'_> {
             let object = array + (i * ARENA_OBJECT) as u64;
             match pymalloc::arena_object(entry, self.geometry) {
                 Some(ArenaEntry::Unassociated) => {}
-                Some(ArenaEntry::Allocated(arena)) => arenas.push(ListedArena { arena, object }),
+                Some(ArenaEntry::Allocated(arena)) => {
+                    arenas.push(ListedArena { arena, object, done: None });
+                }
                 None => return Err(object),
             }
         }

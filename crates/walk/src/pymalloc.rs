@@ -10,11 +10,13 @@ use pydefrag_heap::{
     request_fit,
 };
 use pydefrag_image::{Image, ReadError, Tally};
-use pydefrag_layout::pymalloc::{CLASSES, Geometry, POOL_HEADER, block_size};
+use pydefrag_layout::agent::{self, FEWEST_POOLS};
+use pydefrag_layout::pymalloc::{Arena, CLASSES, Geometry, POOL_HEADER, block_size};
 
+use crate::agent::{Done, missing};
 use crate::freerun::FreeRuns;
 use crate::obmalloc::{ListedArena, State, still_there};
-use crate::pool::{self, MOST_PAGES, Pages, Pool};
+use crate::pool::{self, Dropped, MOST_PAGES, Pages, Pool};
 
 /// A torn pool is read this often before it is given up. One read of a pool takes about as long as
 /// the target needs for a few dozen allocations, and only a pool in use at that moment is torn.
@@ -42,6 +44,10 @@ pub struct Walk {
     pub arenas: Vec<(u64, usize)>,
     /// By pool of `detail`: bit k is set where its k-th OS page is a hole.
     pub(crate) holes: Vec<u8>,
+    /// By pool of `detail`: bit k is set where a purge gives its k-th OS page back, if it is this process's alone.
+    pub(crate) purged: Vec<u8>,
+    /// By arena: whether a purge gives anything back of it.
+    pub(crate) purges: Vec<bool>,
 }
 
 /// What one arena holds.
@@ -52,7 +58,7 @@ struct ArenaWalk {
     classes: [SizeClass; CLASSES],
     free_pools: u64,
     uncarved_pools: u64,
-    purge: u64,
+    parked_pools: u64,
     /// Resident and mapped by this process only, pools that could not be read left out.
     exclusive: u64,
     /// Live bytes on such pages, by size class.
@@ -62,7 +68,24 @@ struct ArenaWalk {
     pools: Vec<PoolRecord>,
     holes: Vec<u8>,
     bitmaps: Vec<u64>,
+    /// By pool: bit k is set where a purge gives its k-th OS page back.
+    purged: Vec<u8>,
+    /// Bytes that it gives back of pools never carved.
+    virgin: u64,
+    /// Indices of the free pools that are not parked.
+    free: Vec<usize>,
+    /// A page is shared with another process, or swapped out: a purge leaves the arena alone.
+    alone: bool,
     gone: bool,
+}
+
+/// Where one arena's pool stands.
+enum Found {
+    Pool(Pool),
+    /// Its header was dropped together with the pool, and nobody says why: free.
+    Absent,
+    Parked,
+    Unread,
 }
 
 /// Walks the arenas of all states. The error is a process that is gone or forbids reading.
@@ -102,12 +125,46 @@ pub fn walk(image: &Image, states: &[State]) -> Result<Walk, ReadError> {
         })?
     };
     walked.sort_unstable_by_key(|(i, _)| *i);
-    let walked = walked.into_iter().map(|(i, w)| (jobs[i].0, jobs[i].2.arena.address, w));
-    Ok(sum(states, walked))
+    let mut walked: Vec<_> =
+        walked.into_iter().map(|(i, w)| (jobs[i].0, jobs[i].2.arena, w)).collect();
+    let purges = model_purge(states, &mut walked);
+    Ok(sum(states, walked.into_iter().zip(purges)))
+}
+
+/// Takes from what could be given back what a purge leaves: arenas of sizes, interpreters or pages that are none of
+/// its, and the first OS pages of the free pools that stay on their lists. Returns of which arenas it gives anything.
+fn model_purge(states: &[State], walked: &mut [(usize, Arena, ArenaWalk)]) -> Vec<bool> {
+    let mut counts: Vec<_> = walked
+        .iter()
+        .filter(|(i, a, _)| *i == 0 && a.nfreepools > 0)
+        .map(|(_, a, _)| (a.nfreepools, a.address))
+        .collect();
+    counts.sort_unstable();
+    counts.truncate(agent::reserve(counts.iter().map(|c| c.0)));
+    let one = |(i, arena, w): &mut (usize, Arena, ArenaWalk)| {
+        // Only the main interpreter's, which is the first.
+        if *i > 0 || w.alone || !agent::purges(states[*i].geometry) {
+            w.purged.fill(0);
+            w.virgin = 0;
+            return false;
+        }
+        let stay = match counts.binary_search(&(arena.nfreepools, arena.address)) {
+            Ok(_) => w.free.len(),
+            Err(_) => {
+                let others = u64::from(arena.ntotalpools).saturating_sub(w.free.len() as u64);
+                FEWEST_POOLS.saturating_sub(others) as usize
+            }
+        };
+        for pool in w.free.iter().take(stay) {
+            w.purged[*pool] &= !1;
+        }
+        true
+    };
+    walked.iter_mut().map(one).collect()
 }
 
 /// Sums the arenas, in order of interpreter and address.
-fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) -> Walk {
+fn sum(states: &[State], walked: impl Iterator<Item = ((usize, Arena, ArenaWalk), bool)>) -> Walk {
     let geometry = states.first().map_or(Geometry::LARGE, |s| s.geometry);
     let mut heaps: Vec<_> = states
         .iter()
@@ -116,6 +173,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
             arenas: 0,
             free_pools: 0,
             uncarved_pools: 0,
+            parked_pools: 0,
             classes: Vec::new(),
         })
         .collect();
@@ -125,8 +183,8 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
     let (mut purge, mut exclusive, mut torn) = (0, 0, Torn::default());
     let mut live_exclusive = vec![[0u64; CLASSES]; states.len()];
     let (mut arenas, mut runs, mut end) = (Vec::new(), FreeRuns::default(), 0);
-    let mut holes = Vec::new();
-    for (i, address, w) in walked {
+    let (mut holes, mut purged, mut purges) = (Vec::new(), Vec::new(), Vec::new());
+    for ((i, Arena { address, .. }, w), any) in walked {
         torn.pools += w.torn.pools;
         torn.retried += w.torn.retried;
         torn.left += w.torn.left;
@@ -138,6 +196,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         heap.arenas += 1;
         heap.free_pools += w.free_pools;
         heap.uncarved_pools += w.uncarved_pools;
+        heap.parked_pools += w.parked_pools;
         for (sum, c) in classes[i].iter_mut().zip(&w.classes) {
             sum.pools += c.pools;
             sum.used_blocks += c.used_blocks;
@@ -148,7 +207,8 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         tally.swapped += w.tally.swapped;
         tally.huge += w.tally.huge;
         tally.shared += w.tally.shared;
-        purge += w.purge;
+        let back = w.pools.iter().zip(&w.purged).map(|(p, back)| p.resident & p.exclusive & back);
+        purge += w.virgin + OS_PAGE * back.map(|b| u64::from(b.count_ones())).sum::<u64>();
         exclusive += w.exclusive;
         for (sum, live) in live_exclusive[i].iter_mut().zip(w.live_exclusive) {
             *sum += live;
@@ -163,6 +223,8 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         detail.pools.extend(w.pools.iter().map(|p| PoolRecord { bitmap: p.bitmap + base, ..*p }));
         detail.bitmaps.extend(&w.bitmaps);
         holes.extend(&w.holes);
+        purged.extend(&w.purged);
+        purges.push(any);
     }
     for (heap, classes) in heaps.iter_mut().zip(classes) {
         heap.classes = (0..CLASSES as u8)
@@ -186,7 +248,7 @@ fn sum(states: &[State], walked: impl Iterator<Item = (usize, u64, ArenaWalk)>) 
         })
         .sum();
     let ideal = exclusive.saturating_sub(packed).max(purge);
-    Walk { pymalloc, accounts, purge, ideal, torn, detail, arenas, holes }
+    Walk { pymalloc, accounts, purge, ideal, torn, detail, arenas, holes, purged, purges }
 }
 
 /// One arena being read.
@@ -224,12 +286,15 @@ impl ArenaReader<'_> {
         }
         out.exclusive =
             OS_PAGE * pages.flags.iter().filter(|p| p.resident && p.exclusive).count() as u64;
+        out.alone = pages.flags.iter().any(|p| p.swapped || p.resident && !p.exclusive);
         let page_of = |address: u64| ((address - arena.address) / OS_PAGE) as usize;
         let per_pool = (g.pool_size / OS_PAGE) as usize;
         self.edge(&pages, 0..page_of(first), &mut out);
         let mut scratch = vec![0; g.pool_size as usize];
         // Their pages are not among the resident ones, whatever is on them.
         let hugetlb = self.image.mapping_at(arena.address).is_some_and(|m| m.hugetlb > 0);
+        // Parked pools that nobody names are those that are not there.
+        let mut unnamed = if self.listed.done.is_none() { missing(&arena, g) } else { 0 };
         for n in 0..g.pools_in(arena.address) {
             let address = first + n * g.pool_size;
             let flags = &pages.flags[page_of(address)..][..per_pool];
@@ -237,7 +302,7 @@ impl ArenaReader<'_> {
             if address >= arena.pool_address {
                 out.uncarved_pools += 1;
                 out.account.virgin += there.resident_bytes();
-                out.purge += there.returnable_bytes();
+                out.virgin += there.returnable_bytes();
                 pool::free_bytes(0, g.pool_size, there, &mut out.runs);
                 continue;
             }
@@ -249,11 +314,17 @@ impl ArenaReader<'_> {
                 gather(self.buffer, flags, &mut scratch);
                 &scratch
             };
-            let found = if there.resident & 1 == 0 {
-                // A header that is not there: swapped out, or dropped together with its free pool.
-                (there.swapped & 1 == 0 && !hugetlb).then_some(None)
+            let found = if self.listed.done.is_some_and(|d| d.is_parked(n)) {
+                Found::Parked
+            } else if there.resident & 1 == 1 {
+                self.pool(bytes, address, n, there, &mut out)?
+            } else if there.swapped & 1 == 1 || hugetlb {
+                Found::Unread
+            } else if unnamed > 0 {
+                unnamed -= 1;
+                Found::Parked
             } else {
-                self.pool(bytes, address, there, &mut out)?.map(Some)
+                Found::Absent
             };
             let mut record = PoolRecord {
                 address,
@@ -266,21 +337,32 @@ impl ArenaReader<'_> {
                 exclusive: there.exclusive,
                 bitmap: out.bitmaps.len() as u32,
             };
-            let mut holes = 0;
+            let (mut holes, mut purged) = (0, u8::MAX);
             match found {
-                Some(Some(pool)) => holes = self.take(pool, there, &mut record, &mut out),
-                Some(None) => {
+                Found::Pool(pool) => {
+                    (holes, purged) = self.take(pool, there, &mut record, &mut out);
+                }
+                Found::Absent => {
                     record.state = PoolState::Free;
+                    out.free_pools += 1;
                     self.take_free(there, &mut out);
                 }
-                None => {
+                // Should a page of it be there again, it is as free as any.
+                Found::Parked => {
+                    record.state = PoolState::Free;
+                    out.parked_pools += 1;
+                    self.take_free(there, &mut out);
+                }
+                Found::Unread => {
                     out.account.unread += there.resident_bytes();
                     out.exclusive -= there.returnable_bytes();
                     out.runs.interrupt();
+                    purged = 0;
                 }
             }
             out.pools.push(record);
             out.holes.push(holes);
+            out.purged.push(purged);
         }
         let end = page_of(first + g.pools_in(arena.address) * g.pool_size);
         self.edge(&pages, end..pages.flags.len(), &mut out);
@@ -346,17 +428,23 @@ impl ArenaReader<'_> {
         Ok(failed.is_empty() || still_there(self.image, self.listed))
     }
 
-    /// Reads a pool until it is consistent; `None` when it stays torn or parts are swapped out.
+    /// Reads the n-th pool until it is consistent; it is unread when it stays torn or parts are swapped out.
     fn pool(
         &self,
         bytes: &[u8],
         address: u64,
+        n: u64,
         there: Pages,
         out: &mut ArenaWalk,
-    ) -> Result<Option<Pool>, ReadError> {
-        match pool::read(bytes, address, self.geometry) {
-            Ok(pool) => return Ok(Some(pool)),
-            Err(_) if there.swapped != 0 => return Ok(None),
+    ) -> Result<Found, ReadError> {
+        let dropped = |done: Option<Done>, zero: bool| {
+            // What is swapped out looks like zeros, and has not been dropped.
+            Dropped { pages: done.map_or(0, |d| d.dropped(n)) & !there.swapped, zero }
+        };
+        let mut done = self.listed.done;
+        match pool::read(bytes, address, self.geometry, dropped(done, true)) {
+            Ok(pool) => return Ok(Found::Pool(pool)),
+            Err(_) if there.swapped != 0 => return Ok(Found::Unread),
             Err(pool::Torn) => {}
         }
         out.torn.retried += 1;
@@ -371,8 +459,13 @@ impl ArenaReader<'_> {
             for (piece, (at, length)) in packed.chunks_exact(OS_PAGE as usize).zip(&ranges) {
                 again[(at - address) as usize..][..*length].copy_from_slice(piece);
             }
-            if let Ok(pool) = pool::read(&again, address, self.geometry) {
-                return Ok(Some(pool));
+            // The agent may have been here since.
+            done = done.map(|d| d.again(self.image));
+            if done.is_some_and(|d| d.is_parked(n)) {
+                return Ok(Found::Parked);
+            }
+            if let Ok(pool) = pool::read(&again, address, self.geometry, dropped(done, false)) {
+                return Ok(Found::Pool(pool));
             }
             // The target may be at work on this very pool: let it go on to another.
             if attempt % 16 == 15 {
@@ -380,11 +473,17 @@ impl ArenaReader<'_> {
             }
         }
         out.torn.left += 1;
-        Ok(None)
+        Ok(Found::Unread)
     }
 
-    /// Adds a pool; the OS pages of it that are holes.
-    fn take(&self, pool: Pool, there: Pages, record: &mut PoolRecord, out: &mut ArenaWalk) -> u8 {
+    /// Adds a pool; the OS pages of it that are holes, and those that a purge gives back.
+    fn take(
+        &self,
+        pool: Pool,
+        there: Pages,
+        record: &mut PoolRecord,
+        out: &mut ArenaWalk,
+    ) -> (u8, u8) {
         let g = self.geometry;
         let contents = match pool {
             Pool::Used(contents) => contents,
@@ -392,8 +491,10 @@ impl ArenaReader<'_> {
                 record.state = PoolState::Free;
                 record.class = header.class.unwrap_or(0);
                 record.carved = header.carved as u16;
+                out.free_pools += 1;
+                out.free.push(out.pools.len());
                 self.take_free(there, out);
-                return 0;
+                return (0, u8::MAX);
             }
         };
         record.state = PoolState::Used;
@@ -406,19 +507,16 @@ impl ArenaReader<'_> {
         sum.used_blocks += u64::from(contents.header.used);
         sum.free_blocks += g.blocks(contents.class) - u64::from(contents.header.used);
         let back = contents.account(g, there, &mut out.account);
-        out.purge += back.purge;
         out.live_exclusive[contents.class as usize] += back.live_exclusive;
         contents.free_runs(g, there, &mut out.runs);
-        back.holes
+        (back.holes, back.purge)
     }
 
-    /// A free pool: its header's bytes are metadata, all else a free span; parking it returns both.
+    /// A free pool: its header's bytes are metadata, all else a free span.
     fn take_free(&self, there: Pages, out: &mut ArenaWalk) {
-        out.free_pools += 1;
         let header = if there.resident & 1 == 1 { POOL_HEADER as u64 } else { 0 };
         out.account.metadata += header;
         out.account.free_spans += there.resident_bytes() - header;
-        out.purge += there.returnable_bytes();
         pool::free_bytes(0, self.geometry.pool_size, there, &mut out.runs);
     }
 }

@@ -38,6 +38,21 @@ pub enum Refusal {
         /// The validation that failed.
         why: String,
     },
+    /// An agent of another version of pydefrag changed its pymalloc, and what it did is not read.
+    #[error(
+        "the agent of pydefrag {tool} in process {pid} publishes table version {version}; this version \
+         reads {reads}: look with that version"
+    )]
+    Agent {
+        /// Its pid.
+        pid: i32,
+        /// The version of pydefrag that the agent is of.
+        tool: String,
+        /// The version of its table.
+        version: u32,
+        /// The version that is read.
+        reads: u32,
+    },
     /// Its memory could not be read.
     #[error("the memory of process {pid} could not be read: {source}")]
     Read {

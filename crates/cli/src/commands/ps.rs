@@ -76,6 +76,7 @@ fn row(facts: &ProcessFacts) -> Option<PsRow> {
             row.fragmentation_percent = totals.fragmentation_percent();
         }
         Ok(Ok(_)) => {}
+        Err(pydefrag_walk::Refusal::Agent { .. }) => row.note = "other agent".into(),
         _ => row.note = "not understood".into(),
     }
     Some(row)

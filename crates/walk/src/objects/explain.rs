@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use pydefrag_heap::map::page;
-use pydefrag_heap::{Explanation, Garbage, Generation, RootKind, Snapshot};
+use pydefrag_heap::{Explanation, Garbage, Generation, Pymalloc, RootKind, Snapshot};
 use pydefrag_image::{Image, Log, ReadError, Records, Words};
+use pydefrag_layout::agent::purges;
 use pydefrag_layout::objects;
+use pydefrag_layout::pymalloc::Geometry;
 use rustc_hash::FxHashMap;
 
 use super::blocks::Blocks;
@@ -94,6 +96,9 @@ pub fn explain(
             "malloc was not walked: large buffers have no owner, nor what only they refer to";
         looked.snapshot.notes.push(what.into());
     }
+    // Where a purge cannot park what is empty, emptying pools is of no use.
+    let sizes = |p: &Pymalloc| Geometry { pool_size: p.pool_size, arena_size: p.arena_size };
+    let compacts = looked.snapshot.pymalloc.as_ref().map(sizes).is_some_and(purges);
     let mut detail = std::mem::take(&mut looked.detail);
     let mut map = detail.map.take();
     let result = (|| {
@@ -140,6 +145,7 @@ pub fn explain(
             chains: &chains,
             sites: sites.as_ref(),
             frozen: &generations.frozen,
+            compacts,
             progress: &progress,
             map: map.as_deref(),
         };

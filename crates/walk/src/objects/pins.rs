@@ -191,14 +191,15 @@ fn emptied<G: Grouping>(blocks: &Blocks<'_>, by: &G) -> FxHashSet<u32> {
     emptied
 }
 
-/// Shares out what all live blocks pin.
+/// Shares out what all live blocks pin. `compacts`: pools that are emptied can be given back.
 pub(crate) fn pins<G: Grouping>(
     image: &Image,
     detail: &Detail,
     blocks: &Blocks<'_>,
     by: &G,
+    compacts: bool,
 ) -> Pinned {
-    let empty = emptied(blocks, by);
+    let empty = if compacts { emptied(blocks, by) } else { FxHashSet::default() };
     let mut groups = Vec::new();
     groups.resize_with(G::SORTS, Groups::default);
     let mut sums = Sums { by, groups, classes: Groups::default(), pinned: 0.0 };

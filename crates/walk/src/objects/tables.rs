@@ -46,6 +46,8 @@ pub(crate) struct Tables<'a> {
     pub(crate) chains: &'a Chains<'a>,
     pub(crate) sites: Option<&'a Sites>,
     pub(crate) frozen: &'a FxHashMap<u32, ()>,
+    /// Whether pools that compaction empties can be given back.
+    pub(crate) compacts: bool,
     pub(crate) progress: &'a Progress<'a>,
     /// The map whose blocks are named too.
     pub(crate) map: Option<&'a Map>,
@@ -167,7 +169,7 @@ impl Tables<'_> {
         let by_site = self.sites.map(|s| self.by_site(s, &mut sums.pins));
         let (table, reached) = (self.table, self.reached);
         let by = Groups { table, reached, heads: &heads, sites: by_site.as_deref() };
-        let pinned = pins(self.image, self.detail, table.blocks, &by);
+        let pinned = pins(self.image, self.detail, table.blocks, &by, self.compacts);
         let [by_type, by_head, by_place, by_shape] = &pinned.groups[..] else { return sums };
         step(6);
         sums.compact = pinned.compact;

@@ -33,7 +33,7 @@ function ofPymalloc(pymalloc, state) {
   }, state);
   const above = others.map((f) => `${f.usable > 0 ? size(f.usable) : 'none'} for ${f.request === null ? 'more than 512 B' : f.request + ' B'}`);
   const about = make('p', { class: 'about' }, `pymalloc: ${count(pymalloc.arenas)} `, term('arena', 'arenas'), ` of ${size(pymalloc.arena_size)}; ${count(pymalloc.free_pools)} `, term('free pools'),
-    ` and ${counted(pymalloc.uncarved_pools, 'pool')} never carved, of ${size(pymalloc.pool_size)}. Longest stretch of free bytes: ${size(pymalloc.largest_free_run)}. Free in all, resident or not: ${size(pymalloc.free_bytes)}`,
+    ` and ${counted(pymalloc.uncarved_pools, 'pool')} never carved, ${pymalloc.parked_pools > 0 ? `${counted(pymalloc.parked_pools, 'pool')} parked, ` : ''}of ${size(pymalloc.pool_size)}. Longest stretch of free bytes: ${size(pymalloc.largest_free_run)}. Free in all, resident or not: ${size(pymalloc.free_bytes)}`,
     above.length > 0 ? `; of it is of use: ${above.join(', ')}.` : '.');
   const parts = [about, classes.element];
   if (pymalloc.interpreters.length > 1) {

@@ -74,7 +74,10 @@ fn used_blocks(image: &Image, runtime: &Runtime) -> Vec<(u64, Vec<u64>)> {
             for at in (first..=end - g.pool_size).step_by(g.pool_size as usize) {
                 let mut bytes = vec![0; g.pool_size as usize];
                 image.read(at, &mut bytes).expect("a pool");
-                let Ok(Pool::Used(pool)) = pool::read(&bytes, at, g) else { continue };
+                let Ok(Pool::Used(pool)) = pool::read(&bytes, at, g, pool::Dropped::default())
+                else {
+                    continue;
+                };
                 let size = 16 * (usize::from(pool.class) + 1);
                 let live = |i: &usize| pool.bitmap()[i / 64] >> (i % 64) & 1 == 1;
                 for i in (0..pool.header.carved as usize).filter(live) {
