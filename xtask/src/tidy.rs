@@ -16,11 +16,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("walk", &["heap", "layout", "image"]),
     ("advise", &["heap"]),
     ("report", &["heap"]),
+    ("agent", &["heap", "layout", "image", "walk", "advise"]),
     ("cli", &["heap", "layout", "image", "walk", "advise", "report"]),
 ];
 
 /// The folders whose code may be `unsafe`.
-const UNSAFE: &[&str] = &["crates/image/", "bench/"];
+const UNSAFE: &[&str] = &["crates/image/", "crates/agent/", "bench/"];
 
 /// A file longer than this holds more than one concept.
 const LONGEST: usize = 700;

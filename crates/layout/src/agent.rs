@@ -15,9 +15,8 @@
 //! # Dropped pages
 //!
 //! In a pool in use, an OS page without a live byte may be dropped: the free blocks that *start* on it
-//! have left the pool's free list (all but at most one, which ends the list: a dropped page reads as
-//! zeros, and zero ends a list). They are *lost* until the pool is initialised anew, parked, or
-//! restored. A pool's mask is only valid while `used + listed + lost == carved`; a pool with
+//! have left the pool's free list. They are *lost* until the pool is initialised anew, parked, or
+//! planned again. A pool's mask is only valid while `used + listed + lost == carved`; a pool with
 //! `used + listed == carved` has been initialised anew since, and has lost nothing.
 
 use crate::pymalloc::{Arena, Geometry, POOL_HEADER, block_size};
@@ -66,6 +65,9 @@ pub mod at {
 
 /// Bytes of an entry.
 pub const ENTRY: usize = 48;
+/// Free pools that a purge leaves on pymalloc's books, in the arenas with the fewest of them: the next requests
+/// are served from there. Only their first OS page stays.
+pub const RESERVE: u64 = 64;
 /// Pools that an entry can speak of. (Arenas of 2 MiB have more; the agent leaves them alone.)
 pub const MOST_POOLS: u64 = 64;
 

@@ -1,0 +1,208 @@
+//! A heal from its start to its end: one at a time, each with what it did or why it did nothing.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::place::{self, Found, Place};
+use crate::purge::{Pass, Purged};
+use crate::python::{Attachment, Python, python};
+use crate::table::table;
+use crate::trim::{Trimmed, trim};
+use crate::wanted;
+
+/// How much is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Nothing: whether the preconditions hold.
+    Check,
+    /// malloc's free OS pages.
+    Trim,
+    /// The same, then pymalloc's.
+    Purge,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    pub(crate) level: Level,
+    /// Python's garbage collector runs first.
+    pub(crate) collect: bool,
+    /// Longest time that the GIL is held.
+    pub(crate) slice: Duration,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub(crate) struct Healed {
+    pub(crate) level: &'static str,
+    /// Objects that the collector found, where it was asked to.
+    pub(crate) collected: Option<i64>,
+    /// Time of the collection, in milliseconds: the GIL is held throughout.
+    pub(crate) collect_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trim: Option<Trimmed>,
+    #[serde(flatten)]
+    pub(crate) purged: Purged,
+    /// Pools unparked since the agent was loaded, because they were wanted.
+    pub(crate) pools_unparked: u64,
+    pub(crate) wall_ms: f64,
+    /// Time of a processor that the thread that healed has used.
+    pub(crate) cpu_ms: f64,
+    /// Page faults of the whole process meanwhile.
+    pub(crate) minor_faults: u64,
+    /// What was left out, and why: sentences.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// Shortest and longest slice that is taken.
+const SLICES: std::ops::RangeInclusive<Duration> =
+    Duration::from_micros(100)..=Duration::from_secs(1);
+
+/// One heal at a time.
+static BUSY: AtomicBool = AtomicBool::new(false);
+/// The process that [`BUSY`] is true for: a fork in the middle leaves it set.
+static BUSY_IN: AtomicU64 = AtomicU64::new(0);
+
+struct Turn;
+
+impl Turn {
+    fn take() -> Option<Turn> {
+        let taken = BUSY.swap(true, Ordering::AcqRel);
+        let pid = u64::from(std::process::id());
+        if taken && BUSY_IN.load(Ordering::Acquire) == pid {
+            return None;
+        }
+        BUSY_IN.store(pid, Ordering::Release);
+        Some(Turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        BUSY.store(false, Ordering::Release);
+    }
+}
+
+/// A fork: the thread that healed is not in it.
+pub(crate) fn forget_turn() {
+    BUSY.store(false, Ordering::Release);
+}
+
+/// Where pymalloc is: looked for once, or again after a failure.
+static FOUND: Mutex<Option<&'static Found>> = Mutex::new(None);
+
+fn found(python: &Python) -> Result<&'static Found, String> {
+    let mut known = FOUND.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(found) = *known {
+        return Ok(found);
+    }
+    let found: &'static Found = Box::leak(Box::new(place::find(python)?));
+    *known = Some(found);
+    Ok(found)
+}
+
+/// Finds and confirms the place.
+pub(crate) fn place(python: &Python, attachment: &Attachment) -> Result<Place, String> {
+    let found = found(python)?;
+    attachment
+        .held(|held| place::confirm(held, found))
+        .unwrap_or_else(|| Err("the interpreter is ending".into()))
+}
+
+/// Carries out an order; `stop` ends it at the end of a slice. The error is a sentence: nothing was done.
+pub(crate) fn heal(
+    order: Order,
+    attachment: &Attachment,
+    stop: &dyn Fn() -> bool,
+) -> Result<Healed, String> {
+    let python = python()?;
+    if !SLICES.contains(&order.slice) {
+        return Err(format!(
+            "a slice of {} microseconds of the GIL cannot be kept to: it is between {} and {}",
+            order.slice.as_micros(),
+            SLICES.start().as_micros(),
+            SLICES.end().as_micros()
+        ));
+    }
+    if python.is_down() {
+        return Err("the interpreter has not started, or is ending".into());
+    }
+    let _turn = Turn::take().ok_or("another heal is under way in this process")?;
+    let begun = (Instant::now(), cpu(), faults());
+    let mut healed = Healed::default();
+    // All preconditions are checked before anything is done.
+    let place = match order.level {
+        Level::Trim => None,
+        _ => Some(place(python, attachment)),
+    };
+    match order.level {
+        Level::Check => {
+            healed.level = "check";
+            place.unwrap_or_else(|| Err(String::new()))?;
+            return Ok(healed);
+        }
+        Level::Trim => healed.level = "trim",
+        Level::Purge => healed.level = "purge",
+    }
+    if order.collect {
+        let collected = attachment.held(|_| {
+            let begun = Instant::now();
+            // SAFETY: the GIL is held, and this thread has a thread state.
+            (unsafe { (python.PyGC_Collect)() }, begun.elapsed())
+        });
+        healed.collected = collected.map(|c| c.0);
+        healed.collect_ms = collected.map(|c| c.1.as_secs_f64() * 1e3);
+    }
+    let trimmed = trim();
+    let purged = match place {
+        None => None,
+        Some(Err(e)) => Some(Err(e)),
+        Some(Ok(place)) => {
+            wanted::watch(attachment, place);
+            Some(Pass::new(&place).run(attachment, order.slice, stop, &mut healed.purged))
+        }
+    };
+    match (trimmed, purged) {
+        (Err(e), None) => return Err(e),
+        // At the level of a purge what can be had is had; the rest is said.
+        (trimmed, purged) => {
+            match trimmed {
+                Ok(t) => healed.trim = Some(t),
+                Err(e) => healed.skipped.push(format!("malloc: {e}")),
+            }
+            if let Some(Err(e)) = purged {
+                if healed.trim.is_none() {
+                    return Err(e);
+                }
+                healed.skipped.push(format!("pymalloc: {e}"));
+            }
+        }
+    }
+    healed.pools_unparked = table().unparked();
+    healed.wall_ms = begun.0.elapsed().as_secs_f64() * 1e3;
+    healed.cpu_ms = cpu() - begun.1;
+    healed.minor_faults = faults() - begun.2;
+    table().count_heal();
+    Ok(healed)
+}
+
+fn usage(who: libc::c_int) -> libc::rusage {
+    let mut usage = std::mem::MaybeUninit::zeroed();
+    // SAFETY: getrusage fills the structure; where it fails, zeros are a value of it.
+    unsafe {
+        libc::getrusage(who, usage.as_mut_ptr());
+        usage.assume_init()
+    }
+}
+
+/// Processor time of this thread, in milliseconds.
+fn cpu() -> f64 {
+    let usage = usage(libc::RUSAGE_THREAD);
+    let ms = |t: libc::timeval| t.tv_sec as f64 * 1e3 + t.tv_usec as f64 / 1e3;
+    ms(usage.ru_utime) + ms(usage.ru_stime)
+}
+
+fn faults() -> u64 {
+    usage(libc::RUSAGE_SELF).ru_minflt as u64
+}
