@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("advise", &["heap"]),
     ("report", &["heap"]),
     ("agent", &["heap", "layout", "image", "walk", "advise"]),
-    ("cli", &["heap", "layout", "image", "walk", "advise", "report"]),
+    ("cli", &["heap", "layout", "image", "walk", "advise", "report", "agent"]),
 ];
 
 /// The folders whose code may be `unsafe`.

@@ -57,8 +57,14 @@ pub struct HealWork {
     pub pools_parked: u64,
     /// Bytes of pymalloc's OS pages that were dropped.
     pub bytes_dropped: u64,
-    /// Parked pools that the program wanted again meanwhile.
+    /// Parked pools that the program wanted again, since the agent is in the process.
     pub pools_unparked: u64,
+    /// Arenas of pymalloc left alone for a page that a fork shares.
+    pub arenas_shared: u64,
+    /// The same for a page that is swapped out.
+    pub arenas_swapped: u64,
+    /// Arenas and pools that did not validate, and were left alone.
+    pub invalid: u64,
     /// Slices that the work was done in, each of them holding the GIL.
     pub slices: u64,
     /// The longest of them, in microseconds: the pause that a thread saw at most.
@@ -71,6 +77,8 @@ pub struct HealWork {
     pub cpu_ms: f64,
     /// Objects that a collection freed; `None` where none was asked for.
     pub collected: Option<u64>,
+    /// Milliseconds that the collection held the GIL; `None` where none was asked for.
+    pub collect_ms: Option<f64>,
     /// What was left alone, a sentence each.
     pub skipped: Vec<String>,
 }

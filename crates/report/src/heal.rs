@@ -40,8 +40,7 @@ pub fn render(heal: &Heal, style: Style) -> String {
             say(&mut lines, "Cost", &[(Tone::Plain, cost(work))], style);
             let parked = parked(heal.level, work);
             say(&mut lines, "Done", &[(Tone::Plain, parked)], style);
-            let skipped = work.skipped.iter().map(|s| (Tone::Warn, s.clone()));
-            say(&mut lines, "Left alone", &skipped.collect::<Vec<_>>(), style);
+            say(&mut lines, "Left alone", &left_alone(work), style);
         }
     }
     if !heal.owners.is_empty() {
@@ -142,11 +141,24 @@ fn ms(value: f64) -> String {
 
 fn pauses(work: &HealWork) -> String {
     format!(
-        "{} at most, in {}; the GIL was held for {} in all",
+        "{} at most, in {}; the GIL was held for {} in all{}",
         ms(work.longest_slice_us / 1e3),
         count(work.slices, "slice"),
-        ms(work.gil_ms)
+        ms(work.gil_ms),
+        work.collect_ms.map_or(String::new(), |c| format!("; and {} for the collection", ms(c)))
     )
+}
+
+/// What was not touched, and why.
+fn left_alone(work: &HealWork) -> Vec<Sentence> {
+    let arenas = |n: u64, why: &str| (n > 0).then(|| format!("{} of pymalloc {why}", count(n, "arena")));
+    let counted = [
+        arenas(work.arenas_shared, "with pages that a fork shares"),
+        arenas(work.arenas_swapped, "with pages that are swapped out"),
+        (work.invalid > 0).then(|| format!("{} that did not validate", count(work.invalid, "piece"))),
+    ];
+    let all = work.skipped.iter().cloned().chain(counted.into_iter().flatten());
+    all.map(|s| (Tone::Warn, s)).collect()
 }
 
 fn cost(work: &HealWork) -> String {

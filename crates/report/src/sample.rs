@@ -631,7 +631,10 @@ pub(crate) fn heals() -> Vec<(&'static str, Heal)> {
             wall_ms: 62.0,
             cpu_ms: 44.4,
             collected: Some(512),
+            collect_ms: Some(8.25),
+            arenas_shared: 3,
             skipped: vec!["2 arenas of another interpreter were left alone".into()],
+            ..HealWork::default()
         }),
         left: Left::of(&after),
         notes: vec!["a note".into()],

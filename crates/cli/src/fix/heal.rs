@@ -178,13 +178,22 @@ fn carry_out(
     };
     let text = ask(theirs, &agent, question, Some(&interrupt))
         .map_err(|why| unanswered(pid, why, order.timeout))?;
-    match serde_json::from_str(&text) {
-        Ok(work) => Ok(work),
-        Err(e) => {
-            notes.push(format!("what the agent says of its work is not understood ({e})"));
-            Ok(HealWork::default())
+    work(&text).or_else(|e| {
+        notes.push(format!("what the agent says of its work is not understood ({e})"));
+        Ok(HealWork::default())
+    })
+}
+
+/// What the agent says of its work. What it does not say is nothing.
+pub(crate) fn work(text: &str) -> serde_json::Result<HealWork> {
+    let mut said: serde_json::Value = serde_json::from_str(text)?;
+    if let Some(fields) = said.as_object_mut() {
+        // malloc's own trim is told apart from the rest.
+        if let Some(ms) = fields.get("trim").and_then(|t| t.get("ms")).cloned() {
+            fields.insert("trim_ms".into(), ms);
         }
     }
+    serde_json::from_value(said)
 }
 
 /// Why the agent would refuse; `None` if it would not.
@@ -268,4 +277,19 @@ fn memory_of(pid: i32) -> Option<Memory> {
     let facts = ProcessFacts::of(pid).ok()?;
     let image = Image::open(&facts).ok()?;
     Some(memory(&facts, &image.mappings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_is_taken_as_it_is() {
+        let said = r#"{"level":"purge","collected":null,"trim":{"malloc":"glibc","ms":1.5},
+            "pools_parked":7,"longest_slice_us":4100,"skipped":["x"],"new":[1]}"#;
+        let work = work(said).unwrap();
+        assert_eq!((work.trim_ms, work.pools_parked, work.collected), (1.5, 7, None));
+        assert_eq!((work.longest_slice_us, &work.skipped[..]), (4100.0, &["x".to_owned()][..]));
+        assert!(super::work("[").is_err());
+    }
 }

@@ -26,4 +26,4 @@ pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod theirs;
 
-pub(crate) use heal::{Order, asked, heal};
+pub(crate) use heal::{Order, asked, heal, work};

@@ -10,10 +10,11 @@ use pydefrag_heap::{HealLevel, HealWork, Healed};
 use pydefrag_image::Glance;
 
 use crate::fix::agent::{self, Agent};
-use crate::fix::asked;
+
 use crate::fix::mailbox::{Question, ask};
 use crate::fix::options::When;
 use crate::fix::theirs::Theirs;
+use crate::fix::{asked, work};
 
 /// A condition that goes on being true is acted on again after so long.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -158,8 +159,8 @@ fn once(pid: i32, level: HealLevel) -> Option<Outcome> {
     let theirs = Theirs::open(pid).ok()?;
     let before = Glance::of(pid)?.rss;
     let question = Question { ask: asked(level), collect: false, slice: SLICE, timeout: TIMEOUT };
-    let work = ask(&theirs, &agent, question, None);
-    let work = work.ok().map(|text| serde_json::from_str(&text).unwrap_or_default());
+    let answer = ask(&theirs, &agent, question, None);
+    let work = answer.ok().map(|text| work(&text).unwrap_or_default());
     let after = Glance::of(pid).map_or(before, |g| g.rss);
     Some(Outcome { work, returned: before as i64 - after as i64 })
 }
