@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("advise", &["heap"]),
     ("report", &["heap"]),
     ("agent", &["heap", "layout", "image", "walk", "advise"]),
+    // Of the agent it only carries the library's bytes, which Cargo builds before it.
     ("cli", &["heap", "layout", "image", "walk", "advise", "report", "agent"]),
 ];
 

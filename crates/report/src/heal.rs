@@ -151,11 +151,13 @@ fn pauses(work: &HealWork) -> String {
 
 /// What was not touched, and why.
 fn left_alone(work: &HealWork) -> Vec<Sentence> {
-    let arenas = |n: u64, why: &str| (n > 0).then(|| format!("{} of pymalloc {why}", count(n, "arena")));
+    let arenas =
+        |n: u64, why: &str| (n > 0).then(|| format!("{} of pymalloc {why}", count(n, "arena")));
     let counted = [
         arenas(work.arenas_shared, "with pages that a fork shares"),
         arenas(work.arenas_swapped, "with pages that are swapped out"),
-        (work.invalid > 0).then(|| format!("{} that did not validate", count(work.invalid, "piece"))),
+        (work.invalid > 0)
+            .then(|| format!("{} that did not validate", count(work.invalid, "piece"))),
     ];
     let all = work.skipped.iter().cloned().chain(counted.into_iter().flatten());
     all.map(|s| (Tone::Warn, s)).collect()
