@@ -13,14 +13,15 @@ fn memory_comes_back_and_nothing_else_changes() {
         let promised = heal["promised"].as_i64().expect("a walked heap");
         let returned = heal["returned"].as_i64().expect("bytes");
         assert!(promised > 10 << 20, "{}: {promised}", of.name);
-        assert!(returned * 10 > promised * 8, "{}: {returned} of {promised}", of.name);
+        // Of it goes what the agent itself touches in its first heal, in a debug build more.
+        assert!(returned * 10 > promised * 6, "{}: {returned} of {promised}", of.name);
         assert!(heal["work"]["pools_parked"].as_u64() > Some(100), "{}", heal["work"]);
         assert!(heal["left"]["keepers"][0]["owner"].as_str().expect("who").contains("survivors"));
-        let pymalloc = heal["owners"].as_array().expect("owners").iter();
-        let shrunk = pymalloc
-            .filter(|o| o["kind"] == "pymalloc")
-            .any(|o| o["resident"]["before"].as_u64() > o["resident"]["after"].as_u64());
-        assert!(shrunk, "{}", heal["owners"]);
+        let owners = heal["owners"].as_array().expect("owners").iter();
+        let bytes = |o: &Value, when| o["resident"][when].as_i64().expect("bytes");
+        let pymalloc = owners.filter(|o| o["kind"] == "pymalloc");
+        let shrunk: i64 = pymalloc.map(|o| bytes(o, "before") - bytes(o, "after")).sum();
+        assert!(shrunk * 10 > promised * 8, "{}: {shrunk} of {promised}", of.name);
         unchanged.check(&mut target);
         let after = snapshot(target.pid());
         let left = after["ladder"]["purge"].as_i64().expect("a walked heap");
@@ -51,7 +52,9 @@ fn what_came_back_is_looked_at_again() {
     let out = run(&["fix", &pid, "--level", "trim", "--settle", "1", "-o", &file]);
     assert!(out.status.success() && out.stdout.is_empty(), "{}", text(&out).1);
     let report = std::fs::read_to_string(file).expect("a report");
-    for said in ["trim by the agent in it", "Promised", "Returned", "after 1 s", "Cost"] {
+    for said in
+        ["trim by the agent in it", "Promised", "Returned", "Still returned", " after ", "Cost"]
+    {
         assert!(report.contains(said), "{said}:\n{report}");
     }
 }
