@@ -1,8 +1,8 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look | -- run]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `map` what the map of them does, `look` the HTML report.
+//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program.
 
 #![forbid(unsafe_code)]
 
@@ -26,10 +26,10 @@ fn main() -> anyhow::Result<()> {
         Some("peak") => return peak::of_children(&args[1..]),
         // Another: looks at a process once and says what that cost.
         Some("explain") => return map::child(&args[1..]),
-        Some("--write" | "objects" | "map" | "look") | None => {}
+        Some("--write" | "objects" | "map" | "look" | "run") | None => {}
         Some(other) => {
             bail!(
-                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look]"
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run]"
             )
         }
     }
@@ -45,6 +45,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("look") {
         look::measure(&tool, &mut table)?;
+    }
+    if only == Some("run") {
+        run::measure(&tool, &mut table)?;
     }
     if only.is_some() {
         print!("{}", table.markdown());
