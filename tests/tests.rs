@@ -8,6 +8,7 @@ mod bad_input;
 mod browser;
 mod diff;
 mod ground_truth;
+mod heal;
 mod malloc;
 mod map;
 mod objects;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pydefrag_layout::agent::Stage;
+use pydefrag_layout::agent::{Ask, Request, Stage};
 
 use crate::auto::{self, Auto};
 use crate::heal::{Order, heal};
@@ -194,7 +194,7 @@ fn run(stop: &AtomicBool) {
         if let Some(request) =
             table().request().filter(|r| ANSWERED.swap(r.token, Ordering::AcqRel) != r.token)
         {
-            if now() <= request.deadline_ns {
+            if in_time(&request, &attachment) {
                 table().answer(request.token, Stage::Begun, "");
                 let order = Order {
                     level: asked(request.ask),
@@ -220,6 +220,14 @@ fn run(stop: &AtomicBool) {
         }
     }
     table().set_listening(std::process::id(), false);
+}
+
+/// Whether a request may be begun. Waiting for the GIL may take until after its deadline, or until it was taken back:
+/// it is asked for first.
+fn in_time(request: &Request, attachment: &Attachment) -> bool {
+    let had = request.ask == Ask::Trim || attachment.held(|_| ()).is_some();
+    let there = table().request().is_some_and(|r| r.token == request.token);
+    had && there && now() <= request.deadline_ns
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, as the command line reads it.

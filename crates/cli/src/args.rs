@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::fix::options::{self, Fixing, Level};
 use crate::objects::{Checked, NoObjects, Objects, Shown};
+use crate::run::Schedule;
 use crate::run::guard::{percent, size};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use pydefrag_heap::HealLevel;
 
 /// Find, explain, predict and fix memory fragmentation in Python processes.
 ///
@@ -15,7 +18,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "pydefrag", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  run       run a program and account for its memory over time and at its end\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nStart with `pydefrag run app.py`, or with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 a limit of `run` was exceeded."
+    after_help = "Look:\n  ps        which Python processes are there, and may I look\n  snapshot  where every resident byte of one process is\n  run       run a program and account for its memory over time and at its end\n  report    show a snapshot that was kept\n  diff      what grew between two looks: live data or fragmentation\n\nFix:\n  fix       have a running process give memory back, in place\n\nStart with `pydefrag run app.py`, or with `pydefrag ps`, then `pydefrag snapshot PID`.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 a limit of `run` was exceeded."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -29,6 +32,7 @@ pub(crate) enum Command {
     Run(Run),
     Report(Report),
     Diff(Diff),
+    Fix(Fix),
 }
 
 /// List Python processes with their memory and fragmentation.
@@ -150,7 +154,7 @@ pub(crate) struct Diff {
 #[derive(Debug, ClapArgs)]
 #[command(
     override_usage = "pydefrag run [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...",
-    after_help = "Examples:\n  pydefrag run app.py --port 8000\n  pydefrag run -m pytest tests\n  pydefrag run gunicorn app:app          any command that ends in a Python\n  pydefrag run --python python3.13 -o end.pdsnap app.py\n  pydefrag run --max-fragmentation 30% --max-retained 50MiB app.py    in CI\n\nExit codes: the program's own; by its signal, if a signal ended it; 3 if a limit was exceeded."
+    after_help = "Examples:\n  pydefrag run app.py --port 8000\n  pydefrag run -m pytest tests\n  pydefrag run gunicorn app:app          any command that ends in a Python\n  pydefrag run --python python3.13 -o end.pdsnap app.py\n  pydefrag run --max-fragmentation 30% --max-retained 50MiB app.py    in CI\n  pydefrag run --fix app.py              and give memory back when it pays\n  pydefrag run --fix --when 'fragmentation>30%' app.py\n\nExit codes: the program's own; by its signal, if a signal ended it; 3 if a limit was exceeded."
 )]
 pub(crate) struct Run {
     /// The interpreter for a script, -m or -c; python3 on PATH unless given.
@@ -180,6 +184,23 @@ pub(crate) struct Run {
     /// Exit with 3 if more than this is free at the end, yet resident. Units: B, KiB, MiB, GiB; kB, MB, GB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_retained: Option<u64>,
+    /// Give memory back while it runs, in place: when it pays (auto), or what the level says every 30 s, or as
+    /// --every or --when say.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "auto"
+    )]
+    pub(crate) fix: Option<Fixing>,
+    /// With --fix, give memory back each time so long has passed. Units: ms, s, min, h.
+    #[arg(long, value_name = "30s", value_parser = options::duration, requires = "fix", conflicts_with = "when")]
+    pub(crate) every: Option<std::time::Duration>,
+    /// With --fix, give memory back when more than this of RSS is free in its heaps, by the light looks; again when it was not, or after 30 s.
+    #[arg(long, value_name = "'fragmentation>N%'", value_parser = options::when, requires = "fix")]
+    pub(crate) when: Option<options::When>,
     /// The program, and all that belongs to it.
     #[arg(
         value_name = "PROGRAM",
@@ -191,10 +212,69 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// When memory is to be given back, if it is.
+    pub(crate) fn healing(&self) -> Option<Schedule> {
+        /// Of a level without a time.
+        const EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+        let level = match self.fix? {
+            Fixing::Trim => HealLevel::Trim,
+            Fixing::Purge | Fixing::Auto => HealLevel::Purge,
+        };
+        Some(match (self.fix, self.every, self.when) {
+            (_, Some(every), _) => Schedule::Every(level, every),
+            (_, None, Some(when)) => Schedule::When(level, when),
+            (Some(Fixing::Auto), None, None) => Schedule::Auto,
+            _ => Schedule::Every(level, EVERY),
+        })
+    }
+
     /// What is wanted of the objects at the end.
     pub(crate) fn objects(&self) -> Objects {
         let kept =
             self.output.as_ref().is_some_and(|o| o.extension().is_some_and(|e| e == "pdsnap"));
         Objects { map: self.html.is_some() || kept, ..self.shown.objects() }
     }
+}
+
+/// Have a running Python process give memory back, in place.
+///
+/// Stock CPython keeps free pools resident inside arenas that one object pins, and malloc keeps free pages between
+/// survivors; a restart is the usual cure. Here an agent inside the process gives such memory back to the kernel, moving
+/// nothing. It is there if the program was started with `pydefrag run --fix`, or calls `pydefrag.auto()`; CPython
+/// 3.14 and later loads it on request (PEP 768), unless it was told not to. The report says what was promised, what
+/// came back and stays away, what it cost, and who keeps the rest.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  pydefrag fix 4242 --dry-run      what would come back, and whether it may\n  pydefrag fix 4242\n  pydefrag fix 4242 --level trim   malloc only\n  pydefrag fix 4242 --collect      with a full collection of Python's first\n  pydefrag fix 4242 --json | jq '[.promised, .returned, .realised.returned]'"
+)]
+pub(crate) struct Fix {
+    /// Process id, as `ps` or `pydefrag ps` shows it.
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+    /// How far memory is asked back; see the ladder of `pydefrag snapshot`.
+    #[arg(long, value_enum, default_value = "purge")]
+    pub(crate) level: Level,
+    /// Run Python's garbage collector first. It holds the GIL as long as it takes: the pause is not sliced.
+    #[arg(long)]
+    pub(crate) collect: bool,
+    /// Do nothing: say what would come back, how the process would be reached, and whether it would refuse.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Longest time that the GIL is held at once, in milliseconds.
+    #[arg(long, value_name = "MS", default_value = "5", value_parser = options::slice)]
+    pub(crate) slice: std::time::Duration,
+    /// Seconds within which the process must begin; later it does nothing.
+    #[arg(long, value_name = "S", default_value = "60", value_parser = options::timeout)]
+    pub(crate) timeout: std::time::Duration,
+    /// Seconds after which it is looked whether what came back stayed away; 0 does not look.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = options::settle)]
+    pub(crate) settle: std::time::Duration,
+    /// Print JSON instead of the report (see docs/json.md).
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Report to this file instead of stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) looked_at: NoObjects,
 }

@@ -34,7 +34,10 @@ pub(crate) fn tell(e: &anyhow::Error) {
     }
     say(&format!("pydefrag: {sentence}"));
     if let Some(h) = e.chain().find_map(|c| c.downcast_ref::<Hinted>()) {
-        say(&format!("hint: {}", h.hint));
+        // A hint of several lines is a list of ways.
+        for (i, line) in h.hint.lines().enumerate() {
+            say(&format!("{}{line}", if i == 0 { "hint: " } else { "      " }));
+        }
     }
 }
 

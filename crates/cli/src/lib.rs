@@ -11,6 +11,7 @@
 mod args;
 mod commands;
 mod failure;
+mod fix;
 mod kept;
 mod look;
 mod objects;
@@ -41,6 +42,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(report) => commands::report::run(report).map(done),
         Command::Run(run) => commands::run::run(run),
         Command::Diff(diff) => commands::diff::run(diff).map(done),
+        Command::Fix(fix) => commands::fix::run(fix).map(done),
     };
     match result {
         Ok(code) => code,

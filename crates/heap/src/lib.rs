@@ -37,6 +37,7 @@ mod detail;
 mod diff;
 mod explanation;
 mod fit;
+mod heal;
 mod malloc;
 pub mod map;
 mod owner;
@@ -56,6 +57,7 @@ pub use explanation::{
     StructureChange, TypePin, TypeTotal,
 };
 pub use fit::{RequestFit, request_fit};
+pub use heal::{Heal, HealLevel, HealMemory, HealWay, HealWork, Healed, Keeper, Left, Realised};
 pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
 pub use map::{Group, Map, MapOwner, Named, Region, Tile, Tiles};
 pub use owner::{Basis, Owner, OwnerKind};

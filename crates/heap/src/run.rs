@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Healed;
+
 /// One light look at a running process. Sizes are bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
@@ -64,6 +66,9 @@ pub struct Run {
     pub children: Vec<Child>,
     /// Of children that were not followed for there were too many.
     pub children_left_out: u64,
+    /// Memory given back while it ran; missing where that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healed: Option<Healed>,
 }
 
 /// A process that the program started, directly or not.

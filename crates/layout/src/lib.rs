@@ -24,5 +24,6 @@ pub mod malloc;
 pub mod mimalloc;
 pub mod objects;
 pub mod pymalloc;
+pub mod remote;
 pub mod tracemalloc;
 pub mod word;

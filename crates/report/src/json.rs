@@ -21,7 +21,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{diff, ps, sample, tree};
+    use crate::{diff, heal, ps, sample, tree};
 
     /// Collects the path of every field: the names of the objects it is in, and its own.
     fn paths(value: &serde_json::Value, path: &[&str], into: &mut BTreeSet<Vec<String>>) {
@@ -104,6 +104,7 @@ mod tests {
             (diff::render_json(&sample::differences()[0].1), "## Two looks"),
             (diff::render_json(&sample::explained_difference()), "## Two looks"),
             (tree::render_json(&sample::tree(1)), "## A tree"),
+            (heal::render_json(&sample::heals()[0].1), "## A heal"),
         ] {
             let mut fields = BTreeSet::new();
             paths(&serde_json::from_str(&json).unwrap(), &[], &mut fields);
@@ -111,10 +112,10 @@ mod tests {
             let page = below(documented, section).expect(section);
             for path in fields {
                 let (top, name) = (&path[0], &path[path.len() - 1]);
-                // What a tree and a difference hold of snapshots and verdicts is described there.
+                // What others hold of snapshots, their processes and verdicts is described there.
                 let elsewhere = match &path[1..] {
                     [snapshot, _, ..] if top == "members" => snapshot == "snapshot",
-                    [_, ..] => top == "verdict",
+                    [_, ..] => top == "verdict" || top == "process",
                     [] => false,
                 };
                 if elsewhere && section != "## A snapshot" {

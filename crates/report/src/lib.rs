@@ -6,7 +6,7 @@
 //! # Entry points
 //!
 //! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
-//! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`tree`] a process with its descendants, each with `render` and
+//! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`heal`] memory given back, [`tree`] a process with its descendants, each with `render` and
 //! `render_json`; [`html`] has the page of each. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
@@ -23,6 +23,7 @@ mod bar;
 pub mod diff;
 mod findings;
 mod format;
+pub mod heal;
 mod holds;
 pub mod html;
 pub mod json;

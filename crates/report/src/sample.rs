@@ -1,10 +1,10 @@
 //! Snapshots built by hand for the tests.
 
 use pydefrag_heap::{
-    Account, ArenaThread, Basis, Child, Diff, Ended, Fragmentation, InterpreterHeap, Ladder, Libc,
-    Malloc, MallocArena, Member, Memory, Missing, Mmapped, Owner, OwnerKind, Partial, Process,
-    Pymalloc, PythonInfo, Run, SCHEMA, Sample, SizeClass, Snapshot, Torn, Tree, measures,
-    request_fit,
+    Account, ArenaThread, Basis, Child, Diff, Ended, Fragmentation, Heal, HealLevel, HealWay,
+    HealWork, Healed, InterpreterHeap, Ladder, Left, Libc, Malloc, MallocArena, Member, Memory,
+    Missing, Mmapped, Owner, OwnerKind, Partial, Process, Pymalloc, PythonInfo, Realised, Run,
+    SCHEMA, Sample, SizeClass, Snapshot, Torn, Tree, measures, request_fit,
 };
 
 use crate::ps::PsRow;
@@ -126,6 +126,7 @@ fn run(children: usize) -> Run {
             })
             .collect(),
         children_left_out: 0,
+        healed: None,
     }
 }
 
@@ -361,6 +362,7 @@ pub(crate) fn ran_killed() -> Snapshot {
         account_at_end: false,
         account_note: Some("there is no account of the end: it was killed by signal 9".into()),
         children_left_out: 400,
+        healed: Some(healed()),
         ..run(100)
     });
     finish(s)
@@ -434,6 +436,7 @@ pub(crate) fn worst() -> Snapshot {
         account_note: Some(EVIL.concat()),
         waste: 1e300,
         children_left_out: u64::MAX >> 1,
+        healed: Some(Healed { times: u64::MAX, returned: Some(i64::MIN), ..healed() }),
         ..run(100)
     });
     let pymalloc = s.pymalloc.as_mut().unwrap();
@@ -584,4 +587,93 @@ pub(crate) fn processes() -> Vec<PsRow> {
             "other user",
         ),
     ]
+}
+
+/// Heals of a run.
+fn healed() -> Healed {
+    Healed {
+        times: 3,
+        refused: 1,
+        returned: Some(41 << 20),
+        longest_slice_us: Some(4120.0),
+        cpu_ms: Some(61.5),
+        pools_unparked: 12,
+    }
+}
+
+/// A heal as usual; one that is only planned; one that was refused; and the strangest.
+pub(crate) fn heals() -> Vec<(&'static str, Heal)> {
+    let before = usual();
+    let planned = Heal::planned(&before, HealLevel::Purge, false, HealWay::RemoteExec);
+    let mut after = explained();
+    after.owners.iter_mut().for_each(|o| o.resident -= o.resident / 5);
+    let mut done = Heal {
+        dry_run: false,
+        collect: true,
+        way: HealWay::Agent,
+        returned: 34 << 20,
+        realised: Some(Realised {
+            seconds: 10.02,
+            rss: before.memory.rss - (33 << 20),
+            pss: before.memory.pss - (33 << 20),
+            returned: 33 << 20,
+            huge_pages_grown: 2 << 20,
+            minor_faults: 212,
+        }),
+        owners: Diff::of(&before, &after).owners,
+        work: Some(HealWork {
+            trim_ms: 3.2,
+            trim_returned: Some(2 << 20),
+            pools_parked: 2100,
+            bytes_dropped: 32 << 20,
+            pools_unparked: 4,
+            slices: 11,
+            longest_slice_us: 4870.0,
+            gil_ms: 41.0,
+            wall_ms: 62.0,
+            cpu_ms: 44.4,
+            collected: Some(512),
+            collect_ms: Some(8.25),
+            arenas_shared: 3,
+            skipped: vec!["2 arenas of another interpreter were left alone".into()],
+            ..HealWork::default()
+        }),
+        left: Left::of(&after),
+        notes: vec!["a note".into()],
+        ..planned.clone()
+    };
+    done.memory.rss.after = before.memory.rss - (34 << 20);
+    done.memory.pss.after = before.memory.pss - (34 << 20);
+    let refused = Heal {
+        would_refuse: Some("tracemalloc is on".into()),
+        ..Heal::planned(&before, HealLevel::Trim, false, HealWay::Agent)
+    };
+    let long = "x\u{1b}[31m\n".repeat(90);
+    let strange = explained_worst();
+    let worst = Heal {
+        returned: i64::MIN,
+        promised: Some(1),
+        owners: Diff::of(&strange, &Snapshot { partial: None, ..huge() }).owners,
+        left: Left::of(&Snapshot { partial: None, ..strange.clone() }),
+        notes: vec![long.clone(); 9],
+        work: Some(HealWork {
+            longest_slice_us: f64::NAN,
+            gil_ms: f64::INFINITY,
+            wall_ms: 1e300,
+            pools_parked: u64::MAX,
+            bytes_dropped: u64::MAX,
+            skipped: vec![long; 9],
+            ..Default::default()
+        }),
+        process: strange.process,
+        realised: Some(Realised {
+            seconds: f64::NAN,
+            returned: i64::MIN,
+            minor_faults: u64::MAX,
+            huge_pages_grown: u64::MAX,
+            ..Default::default()
+        }),
+        ..done.clone()
+    };
+    vec![("done", done), ("planned", planned), ("refused", refused), ("worst", worst)]
 }

@@ -9,7 +9,7 @@ use crate::findings::{self, Sentence};
 use crate::format::{count, size, utc};
 use crate::style::{self, Line, Style, Tone};
 use crate::words::{clean, cut, pad, wrap};
-use crate::{account, bar, holds, ladder, run, verdict};
+use crate::{account, bar, heal, holds, ladder, run, verdict};
 
 /// Columns of the report; no line is wider.
 pub const WIDTH: usize = 80;
@@ -228,6 +228,9 @@ fn over_time(snapshot: &Snapshot, run: &Run, fold: Fold, style: Style) -> Vec<Li
     let mut lines = section("Run", Tone::Strong, &run::measures(snapshot, run), 5, style);
     if fold.curves {
         lines.extend(labelled(&["Over time"], run::curves(run, WIDTH - LABEL, style)));
+    }
+    if let Some(healed) = &run.healed {
+        lines.extend(section("Healed", Tone::Strong, &heal::over_a_run(healed), 2, style));
     }
     let children = run::children(run, fold.children, WIDTH - LABEL, style);
     lines.extend(section("Children", Tone::Strong, &children, fold.children, style));

@@ -41,6 +41,7 @@ fn run(used: impl Fn(f64) -> f64, size: f64, n: usize, noise: f64, kept: f64) ->
         samples,
         children: Vec::new(),
         children_left_out: 0,
+        healed: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod diff;
+pub(crate) mod fix;
 pub(crate) mod ps;
 pub(crate) mod report;
 pub(crate) mod run;

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
         output::check(path)?;
     }
     args.html.as_deref().map_or(Ok(()), output::check_page)?;
-    let followed = follow(&program, args.at_peak, args.objects())?;
+    let followed = follow(&program, args.at_peak, args.objects(), args.healing())?;
     let ended = followed.ended;
     let words: Vec<_> = program.argv.iter().map(|a| a.to_string_lossy()).collect();
     let ending = ending(followed, command_line(words.iter().map(AsRef::as_ref)));

@@ -128,5 +128,6 @@ fn over_time(followed: Followed, note: Option<String>, account: &Snapshot) -> Ru
         samples,
         children: followed.children,
         children_left_out: followed.children_left_out,
+        healed: followed.healed,
     }
 }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use pydefrag_heap::{Child, Ended, Sample};
+use pydefrag_heap::{Child, Ended, Healed, Sample};
 use pydefrag_image::Glance;
 use pydefrag_walk::Looked;
 
 use super::budget::{BEGINNING, Budget, thread_time};
 use super::environment::Environment;
 use super::family::{Family, Key};
+use super::healing::{Healing, Schedule};
 use super::hook::{self, Hook, Said, listen, reply};
 use super::launch::{Signals, launch};
 use super::program::Program;
@@ -68,6 +69,8 @@ pub(crate) struct Followed {
     pub(crate) last_left_out: bool,
     pub(crate) children: Vec<Child>,
     pub(crate) children_left_out: u64,
+    /// Memory given back meanwhile, if that was asked for.
+    pub(crate) healed: Option<Healed>,
 }
 
 /// What a look of a thread of its own has shown.
@@ -102,10 +105,11 @@ pub(crate) fn follow(
     program: &Program,
     at_peak: bool,
     objects: Objects,
+    heal: Option<Schedule>,
 ) -> anyhow::Result<Followed> {
     let signals = Signals::catch()?;
     let mut environment = Environment::ours();
-    let (hook, no_hook) = match Hook::make(environment.former()) {
+    let (hook, no_hook) = match Hook::make(environment.former(), heal) {
         Ok(hook) => (Some(hook), None),
         Err(why) => (None, Some(why)),
     };
@@ -127,7 +131,7 @@ pub(crate) fn follow(
         drop(send.send(Event::Ended(ended)));
         signals
     });
-    let mut following = Following::new(pid.as_raw(), start, at_peak, objects);
+    let mut following = Following::new(pid.as_raw(), start, at_peak, objects, heal);
     let ended = following.until_end(&events, hook.as_ref().map(|h| &h.1));
     let seconds = start.elapsed().as_secs_f64();
     let main_runs = following.main.pid != following.program
@@ -154,6 +158,7 @@ pub(crate) fn follow(
         last_left_out: following.last_left_out,
         children,
         children_left_out,
+        healed: following.healing.map(Healing::into_healed),
     })
 }
 
@@ -183,10 +188,17 @@ struct Following {
     peak_tried: u64,
     /// Whose turn it is to be looked at: the main process's and its children's alternate.
     childrens_turn: bool,
+    healing: Option<Healing>,
 }
 
 impl Following {
-    fn new(program: i32, start: Instant, at_peak: bool, objects: Objects) -> Following {
+    fn new(
+        program: i32,
+        start: Instant,
+        at_peak: bool,
+        objects: Objects,
+        heal: Option<Schedule>,
+    ) -> Following {
         Following {
             start,
             program,
@@ -207,6 +219,7 @@ impl Following {
             peak: None,
             peak_tried: 0,
             childrens_turn: false,
+            healing: heal.map(|schedule| Healing::new(schedule, start)),
         }
     }
 
@@ -335,6 +348,10 @@ impl Following {
 
     fn tick(&mut self, now: Instant) {
         self.family.round(now);
+        if let (Some(healing), None) = (&mut self.healing, &self.at_end) {
+            let seen = self.last.as_ref().and_then(|s| Some((s.free?, s.memory.rss)));
+            healing.tick(now, self.main.pid, seen);
+        }
         if !self.finish(Duration::ZERO) {
             return;
         }
@@ -434,6 +451,9 @@ impl Following {
     fn end(&mut self, since: Instant) {
         let pid = self.main.pid;
         let until = since + PATIENCE;
+        if let Some(healing) = &mut self.healing {
+            healing.last_look(pid);
+        }
         // An account of the peak is nearly that of the end, and two at once take twice the memory.
         let account = self.looking.as_ref().is_some_and(|l| l.account);
         if self.finish(if account { left(until) / 2 } else { AT_END }) {

@@ -1,4 +1,4 @@
-//! The hook: a folder with one `sitecustomize.py`, and the socket over which it says hello and end.
+//! The hook: a folder with one `sitecustomize.py` (with `--fix`, the agent too), and the socket over which it says hello and end.
 //!
 //! Owns both ends of the conversation (the other end is `sitecustomize.py`). Does not own what is done
 //! while the program waits at its end.
@@ -30,9 +30,13 @@ use nix::sys::socket::{
 use tempfile::TempDir;
 
 use super::environment::Former;
+use super::healing::Schedule;
+use crate::fix::agent;
 
 /// How long a program waits at its end for an answer that does not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The agent's file in the folder.
+const AGENT: &str = "libpydefrag_agent.so";
 /// The highest number that the program's end of the socket gets: out of the way of its own.
 const HIGHEST: u64 = 1023;
 
@@ -50,8 +54,8 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// Makes it; on failure, why.
-    pub(crate) fn make(former: Former) -> Result<Hook, String> {
+    /// Makes it, with the agent if memory shall be given back; on failure, why.
+    pub(crate) fn make(former: Former, heal: Option<Schedule>) -> Result<Hook, String> {
         let socket_failed = |e: Errno| format!("no socket could be made ({e})");
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -68,14 +72,27 @@ impl Hook {
             PATIENCE.as_secs_f64(),
             include_str!("sitecustomize.py")
         );
+        let (program, library) = match heal {
+            None => (program, None),
+            Some(schedule) => {
+                let library = agent::library().map_err(|e| e.to_string())?;
+                (healing(schedule) + &program, Some(library))
+            }
+        };
         Ok(Hook {
-            folder: folder(&program)?,
+            folder: folder(&program, library)?,
             ours: Arc::new(ours),
             theirs: theirs.into(),
             fd,
             socket: format!("socket:[{}]", meta.ino()).into(),
         })
     }
+}
+
+/// What loads the agent and has it start.
+fn healing(schedule: Schedule) -> String {
+    let ask = schedule.first();
+    format!("AGENT = \"{AGENT}\"\nASK = '{ask}'\n\n{}", include_str!("heal.py"))
 }
 
 /// A high number that neither we nor whoever started us uses.
@@ -87,18 +104,18 @@ fn free_number() -> Option<RawFd> {
 }
 
 /// A folder with the hook in the first place that takes one.
-fn folder(program: &str) -> Result<TempDir, String> {
+fn folder(program: &str, library: Option<&[u8]>) -> Result<TempDir, String> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = [std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()];
     for place in places.into_iter().chain(runtime).chain(std::env::current_dir()) {
-        if let Some(folder) = folder_in(&place, program) {
+        if let Some(folder) = folder_in(&place, program, library) {
             return Ok(folder);
         }
     }
     Err("no folder for temporary files can be written".into())
 }
 
-fn folder_in(place: &Path, program: &str) -> Option<TempDir> {
+fn folder_in(place: &Path, program: &str, library: Option<&[u8]>) -> Option<TempDir> {
     // As Python will have it on sys.path.
     let place = place.canonicalize().ok()?;
     // A colon separates the entries of PYTHONPATH.
@@ -108,6 +125,16 @@ fn folder_in(place: &Path, program: &str) -> Option<TempDir> {
     let folder = tempfile::Builder::new().prefix("pydefrag-run-").tempdir_in(place).ok()?;
     let file = folder.path().join("sitecustomize.py");
     std::fs::File::create(&file).and_then(|mut f| f.write_all(program.as_bytes())).ok()?;
+    let agent = folder.path().join(AGENT);
+    if let Some(library) = library {
+        // Where no code may be loaded from, another place may do.
+        let flags = nix::sys::statvfs::statvfs(folder.path()).ok()?.flags();
+        if flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC) {
+            return None;
+        }
+        std::fs::write(&agent, library).ok()?;
+        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o644)).ok()?;
+    }
     // The program may be another user's.
     for (path, mode) in [(file.as_path(), 0o644), (folder.path(), 0o755)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).ok()?;

@@ -11,6 +11,7 @@
 //! | `series` | the samples |
 //! | `family` | its children |
 //! | `follow` | from start to end: who is asked when |
+//! | `healing` | memory given back meanwhile (`--fix`) |
 //! | `ending` | the snapshot that is reported |
 //! | `guard` | limits |
 //!
@@ -24,6 +25,7 @@ mod environment;
 mod family;
 mod follow;
 pub(crate) mod guard;
+mod healing;
 mod hook;
 mod launch;
 mod program;
@@ -32,5 +34,6 @@ mod watched;
 
 pub(crate) use ending::{Ending, ending};
 pub(crate) use follow::follow;
+pub(crate) use healing::Schedule;
 pub(crate) use launch::end_alike;
 pub(crate) use program::program;
