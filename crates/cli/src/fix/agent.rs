@@ -59,8 +59,11 @@ pub(crate) fn find(image: &Image) -> anyhow::Result<Option<Agent>> {
                     let file = m.name.as_deref().map(PathBuf::from).unwrap_or_default();
                     return Ok(Some(Agent { table: m.start + at.start as u64, head, file }));
                 }
-                Err(Foreign::Version(version, tool)) => foreign = Some((version, tool)),
-                Err(Foreign::NoTable) => {}
+                // A mere text of that word has neither a version nor a size.
+                Err(Foreign::Version(version @ 1.., tool)) if sized(&bytes[at.clone()]) => {
+                    foreign = Some((version, tool));
+                }
+                Err(_) => {}
             }
         }
     }
@@ -92,6 +95,12 @@ pub(crate) fn find_in(pid: i32) -> anyhow::Result<Option<Agent>> {
 fn ours(m: &Mapping) -> bool {
     let named = m.name_bytes().windows(8).any(|w| w == b"pydefrag");
     m.permissions.write && m.is_file() && named && m.end - m.start <= MOST_DATA
+}
+
+/// Whether what follows the magic may be a table's size.
+fn sized(table: &[u8]) -> bool {
+    let size = u32::from_le_bytes([table[12], table[13], table[14], table[15]]);
+    (64..=1 << 20).contains(&size) && size.is_multiple_of(8)
 }
 
 /// Where a table may be: at a word's boundary, whole.

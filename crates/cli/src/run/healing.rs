@@ -138,7 +138,10 @@ impl Healing {
 
     /// What the agent itself counted, while the process is there.
     pub(super) fn last_look(&mut self, pid: i32) {
-        self.collect();
+        // The account that follows is of a heap that nobody changes.
+        if let Some(Ok(outcome)) = self.under_way.take().map(|u| u.recv_timeout(TIMEOUT)) {
+            self.add(outcome);
+        }
         if let Some(Agent { head, .. }) = agent::find_in(pid).ok().flatten() {
             self.healed.pools_unparked = head.unparked;
             if self.schedule == Schedule::Auto {
