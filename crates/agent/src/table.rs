@@ -84,6 +84,11 @@ impl Table {
         Request::of(&bytes)
     }
 
+    /// There is no answer: what was begun in the process that forked us is not begun here.
+    pub(crate) fn withdraw_answer(&self) {
+        self.0[at::ANSWER / 8].store(0, Ordering::Release);
+    }
+
     /// Answers a request. The token is written last: whoever sees it sees the rest.
     pub(crate) fn answer(&self, token: u64, stage: Stage, text: &str) {
         let words = &self.0[at::ANSWER / 8..];

@@ -151,6 +151,7 @@ pub(crate) fn after_fork_in_child() {
     table().set_listening(std::process::id(), false);
     // What the parent was asked is not asked of us.
     ANSWERED.store(table().request().map_or(0, |r| r.token), Ordering::Release);
+    table().withdraw_answer();
     if STARTED.load(Ordering::Acquire) {
         let _ = start();
     }
