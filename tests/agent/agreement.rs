@@ -7,8 +7,9 @@ use super::{library, purged};
 use crate::ground_truth::{equals_debugmallocstats, u64_of};
 use crate::support::{TERMS, snapshot_at_rest};
 
-/// Bytes by which a promise may differ from what comes back: to ask runs Python, and there are caches of malloc's.
-const ASKING: u64 = 32 * 4096;
+/// Bytes by which a promise may differ from what comes back: to ask runs Python, there are caches of malloc's, and the
+/// last arena of the reserve, whose up to 64 pools keep their first pages, may be another one by then.
+const ASKING: u64 = 32 * 4096 + 64 * 4096;
 
 #[test]
 fn after_churn_and_purge_pymalloc_agrees_with_the_account() {

@@ -413,12 +413,15 @@ def exits():
             while True:
                 try:
                     agent.call("purge", slice_us=100)
-                except RuntimeError as error:
-                    assert "another heal" in str(error), error
+                except RuntimeError:
+                    # Another one's turn, or the end. Not a word: at the end nobody may write to stderr.
+                    pass
 
         for _ in range(3):
             threading.Thread(target=forever, daemon=True).start()
         time.sleep(0.02)
+        # CPython itself aborts where a daemon thread is in the middle of a write to stderr.
+        threading.excepthook = lambda args: None
     print("OK", flush=True)
     if how == "raise":
         sys.stderr = open(os.devnull, "w")

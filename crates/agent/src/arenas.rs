@@ -138,6 +138,31 @@ pub(crate) fn check(held: &Held, place: &Place) -> Result<(), String> {
     Ok(())
 }
 
+/// The values that `usable_arenas` and `nfp2lasta` must have, by the arenas alone: the one with a free pool and without
+/// a predecessor, and the last with each number. None where no arena has a free pool, or they are no list.
+pub(crate) fn expected(held: &Held, place: &Place) -> Option<(u64, [u64; 65])> {
+    let (_, most) = array(held, place);
+    let usable: Vec<ArenaAt> =
+        (0..most).filter_map(|i| nth(held, place, i)).filter(|a| a.arena.nfreepools > 0).collect();
+    let mut heads = usable.iter().filter(|a| a.prev(held) == 0);
+    let head = heads.next()?.object;
+    if heads.next().is_some() {
+        return None;
+    }
+    let mut last = [0; 65];
+    let (mut object, mut listed) = (head, 0);
+    while object != 0 {
+        let a = usable.iter().find(|a| a.object == object)?;
+        *last.get_mut(a.arena.nfreepools as usize)? = object;
+        object = a.next(held);
+        listed += 1;
+        if listed > usable.len() {
+            return None;
+        }
+    }
+    (listed == usable.len()).then_some((head, last))
+}
+
 /// Takes an arena out of the list, in which it is.
 fn unlink(held: &Held, place: &Place, a: &ArenaAt) {
     let (next, prev) = (a.next(held), a.prev(held));

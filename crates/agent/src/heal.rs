@@ -90,6 +90,7 @@ pub(crate) fn forget_turn() {
 
 /// Where pymalloc is: looked for once, or again after a failure. No lock: a fork in another thread would keep it.
 static FOUND: AtomicPtr<Found> = AtomicPtr::new(std::ptr::null_mut());
+static CONFIRMED: AtomicPtr<Place> = AtomicPtr::new(std::ptr::null_mut());
 
 fn found(python: &Python) -> Result<&'static Found, String> {
     let known = FOUND.load(Ordering::Acquire);
@@ -105,9 +106,19 @@ fn found(python: &Python) -> Result<&'static Found, String> {
 /// Finds and confirms the place.
 pub(crate) fn place(python: &Python, attachment: &Attachment) -> Result<Place, String> {
     let found = found(python)?;
-    attachment
-        .held(|held| place::confirm(held, found))
-        .unwrap_or_else(|| Err("the interpreter is ending".into()))
+    let known = CONFIRMED.load(Ordering::Acquire);
+    // SAFETY: what is stored below, never freed.
+    let known = unsafe { known.as_ref() };
+    let place = attachment.held(|held| match known {
+        // Variables stay where they are; what they hold is validated each time.
+        Some(place) => crate::arenas::check(held, place).map(|()| *place),
+        None => place::confirm(held, found),
+    });
+    let place = place.unwrap_or_else(|| Err("the interpreter is ending".into()))?;
+    if known.is_none() {
+        CONFIRMED.store(Box::leak(Box::new(place)), Ordering::Release);
+    }
+    Ok(place)
 }
 
 /// Carries out an order; `stop` ends it at the end of a slice. The error is a sentence: nothing was done.

@@ -130,22 +130,66 @@ pub(crate) fn confirm(held: &Held, found: &Found) -> Result<Place, String> {
             Err(e) => why = e,
         }
     }
-    // Other compilers lay static variables in other orders: forwards, or apart.
-    for step in [8_i64, -8] {
-        let mut at = -NEAR / 8 * 8;
-        while at <= NEAR && found.minor <= 11 {
-            for nfp in [at + 8 * step.signum() * 3, at - 8 * 65] {
-                let hint = [at + 2 * step, at + step, at, nfp];
-                if hint.iter().all(|o| *o != 0)
-                    && let Ok(place) = try_at(hint)
-                {
-                    return Ok(place);
-                }
-            }
-            at += 8;
-        }
+    // Other compilers lay static variables in other orders, or apart.
+    if found.minor <= 11 {
+        return search(held, found)
+            .map_err(|e| format!("pymalloc's variables do not validate: {e}"));
     }
     Err(format!("pymalloc's variables do not validate: {why}"))
+}
+
+/// Looks around `arenas` for variables with the values that theirs must be, each of which must be the only one.
+/// (CPython 3.10 and 3.11, whose variables are static. Debian's 3.11.2 lays `usable_arenas` behind `nfp2lasta`, and
+/// both behind `arenas`.)
+fn search(held: &Held, found: &Found) -> Result<Place, String> {
+    let start = found.around.0.next_multiple_of(8);
+    let bytes =
+        peek(start, (found.around.1 - start) as usize / 8 * 8).ok_or("they are not mapped")?;
+    let words: Vec<u64> = bytes.chunks_exact(8).map(|b| u64_at(b, 0)).collect();
+    let at = |word: usize| start + 8 * word as u64;
+    let counts = (0..2 * words.len()).filter_map(|i| {
+        let value = (words[i / 2] >> (i % 2 * 32)) as u32;
+        (value.is_power_of_two() && (16..=1 << 20).contains(&value)).then_some(start + 4 * i as u64)
+    });
+    let mut why = String::from("no maxarenas is near");
+    for maxarenas in counts {
+        let mut place = Place {
+            usedpools: found.variables.usedpools,
+            arenas: found.variables.arenas,
+            maxarenas,
+            usable: 0,
+            nfp2lasta: 0,
+            geometry: found.geometry,
+        };
+        let listed = (0..words.len()).any(|i| check_array(held, &place, at(i)).is_ok());
+        if !listed {
+            continue;
+        }
+        let Some((head, last)) = arenas::expected(held, &place) else {
+            why = "no arena has a free pool to be told by".into();
+            continue;
+        };
+        let tables: Vec<usize> = words
+            .windows(last.len())
+            .enumerate()
+            .filter_map(|(i, window)| (window == last).then_some(i))
+            .collect();
+        let [table] = tables[..] else {
+            why = format!("{} places may be nfp2lasta", tables.len());
+            continue;
+        };
+        let inside = table..table + last.len();
+        let heads: Vec<usize> =
+            (0..words.len()).filter(|i| words[*i] == head && !inside.contains(i)).collect();
+        let [usable] = heads[..] else {
+            why = format!("{} places may be usable_arenas", heads.len());
+            continue;
+        };
+        (place.usable, place.nfp2lasta) = (at(usable), at(table));
+        arenas::check(held, &place)?;
+        return Ok(place);
+    }
+    Err(why)
 }
 
 /// Whether `maxarenas` entries are arenas in use or on the list of unused ones, each exactly once.
