@@ -23,6 +23,8 @@ mod auto;
 mod heal;
 mod memory;
 mod module;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod old_glibc;
 mod own;
 mod pages;
 mod place;
