@@ -12,6 +12,7 @@ mod malloc;
 mod map;
 mod objects;
 mod package;
+mod package;
 mod private;
 mod processes;
 mod racing;
