@@ -1,12 +1,15 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look |
+//! -- heal …]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `map` what the map of them does, `look` the HTML report.
+//! objects costs, `map` what the map of them does, `look` the HTML report, `heal` what giving memory back leaves
+//! (`heal --write` puts that into `docs/heal-benchmarks.md`).
 
 #![forbid(unsafe_code)]
 
 mod churn;
+mod heal;
 mod heap;
 mod look;
 mod map;
@@ -26,10 +29,11 @@ fn main() -> anyhow::Result<()> {
         Some("peak") => return peak::of_children(&args[1..]),
         // Another: looks at a process once and says what that cost.
         Some("explain") => return map::child(&args[1..]),
+        Some("heal") => return heal::measure(&build_tool()?, &args[1..]),
         Some("--write" | "objects" | "map" | "look") | None => {}
         Some(other) => {
             bail!(
-                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look]"
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | heal]"
             )
         }
     }
