@@ -3,6 +3,7 @@
 //! Targets are real interpreters (`tests/interpreters.toml`) running `tests/targets`; what pydefrag says
 //! of them is compared with what CPython and the kernel say independently.
 
+mod agent;
 mod bad_input;
 mod browser;
 mod diff;

@@ -1,10 +1,10 @@
 //! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look |
-//! -- heal …]`.
+//! -- run | -- heal …]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `map` what the map of them does, `look` the HTML report, `heal` what giving memory back leaves
-//! (`heal --write` puts that into `docs/heal-benchmarks.md`).
+//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program,
+//! `heal` what giving memory back leaves of it (`heal --write` puts that into `docs/heal-benchmarks.md`).
 
 #![forbid(unsafe_code)]
 
@@ -30,10 +30,10 @@ fn main() -> anyhow::Result<()> {
         // Another: looks at a process once and says what that cost.
         Some("explain") => return map::child(&args[1..]),
         Some("heal") => return heal::measure(&build_tool()?, &args[1..]),
-        Some("--write" | "objects" | "map" | "look") | None => {}
+        Some("--write" | "objects" | "map" | "look" | "run") | None => {}
         Some(other) => {
             bail!(
-                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | heal]"
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run | heal]"
             )
         }
     }
@@ -49,6 +49,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("look") {
         look::measure(&tool, &mut table)?;
+    }
+    if only == Some("run") {
+        run::measure(&tool, &mut table)?;
     }
     if only.is_some() {
         print!("{}", table.markdown());

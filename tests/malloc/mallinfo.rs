@@ -124,3 +124,37 @@ fn of_fastbins() {
         shape(of, "idle.py", &[], &[], &lines);
     }
 }
+
+/// A version of glibc that nobody tried: it is walked all the same, for what is there is told by what
+/// validates, and the report says so.
+#[test]
+fn of_a_version_that_was_not_tried() {
+    let Some(of) =
+        Interpreters::load().libc_variants().into_iter().find(|i| i.name.ends_with("-2.41"))
+    else {
+        return crate::support::lacking("glibc 2.41");
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let paths = of.args[1].clone();
+    let library = paths.split(':').map(|p| std::path::Path::new(p).join("libc.so.6"));
+    let mut bytes = library.into_iter().find_map(|l| std::fs::read(l).ok()).expect("its libc");
+    let text = b"release version 2.41";
+    let at = bytes.windows(text.len()).position(|w| w == text).expect("its version");
+    bytes[at..at + text.len()].copy_from_slice(b"release version 2.99");
+    std::fs::write(folder.path().join("libc.so.6"), bytes).expect("a copy");
+    let mut of = of;
+    of.args[1] = format!("{}:{paths}", folder.path().display());
+    let env = [("PYTHONMALLOC", "malloc")];
+    let Some(mut truth) = Truth::spawn(&of, "malloc.py", &["8"], &env) else { return };
+    truth.say("w");
+    truth.say("@0 a 500 900");
+    let m = truth.mallinfo();
+    let s = truth.look();
+    assert_eq!(s["process"]["libc"]["version"], "2.99");
+    let notes = s["notes"].as_array().expect("notes");
+    let said = "glibc 2.99 is not among the versions that were tried; its malloc validated";
+    assert!(notes.iter().any(|n| n == said), "{notes:?}");
+    let used = total(&s, "used") + total(&s, "overhead") + total(&s, "tcache");
+    let told = (total(&s, "system"), total(&s, "free"), used);
+    assert_eq!(told, (m.arena, m.fordblks, m.uordblks), "{m:?} {:#}", s["malloc"]);
+}

@@ -45,6 +45,34 @@ fn scripts_modules_and_code_see_no_difference() {
     }
 }
 
+/// As pip writes `gunicorn`: a file on PATH whose first line names the interpreter.
+#[test]
+fn commands_of_packages_see_no_difference() {
+    use std::os::unix::fs::PermissionsExt;
+    let source = fs::read_to_string(super::targets().join("introspect.py")).expect("a target");
+    for of in Interpreters::load().all().into_iter().filter(|i| i.args.is_empty()) {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("server");
+        fs::write(&file, format!("#!{}\n{source}", of.program.display())).expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("our own file");
+        let mut environment = environment(of);
+        let path = format!("{}:{}", folder.path().display(), environment[1].1);
+        environment[1] = ("PATH", &path);
+        let words = ["server", "app:app", "--bind"];
+        // It ends with the code in its first argument: none is a number, so with a traceback.
+        let mut command = bare(&environment);
+        command.args(words);
+        let without = within(command, b"");
+        let with = run_in(&environment, &words, b"");
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        assert!(with.stdout.contains("'app:app', '--bind'"), "{}", with.stdout);
+        assert_same(&text(&without.stdout), &with.stdout, &of.name);
+        assert_same(&text(&without.stderr), &with.stderr, &of.name);
+        assert_eq!(without.status, with.status, "{}", of.name);
+        with.whole();
+    }
+}
+
 #[test]
 fn pythonpath_and_a_hidden_sitecustomize_see_no_difference() {
     let folder = TempDir::new().expect("a temporary folder");

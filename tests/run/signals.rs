@@ -85,6 +85,30 @@ fn without_us_the_program_goes_on_to_its_normal_end() {
     assert!(start.elapsed() < Duration::from_secs(10), "it waited for us");
 }
 
+/// The hook waits for us no longer than its patience, which is half a minute.
+#[test]
+fn while_we_are_stopped_the_program_comes_to_its_end_by_itself() {
+    let (mut child, mut lines) = ready(
+        "import os, sys, time; print('READY', flush=True); print(os.getpid(), flush=True)\n\
+         time.sleep(0.5); sys.exit(5)",
+    );
+    let mut pid = String::new();
+    lines.read_line(&mut pid).expect("a line");
+    kill(child.id(), "STOP");
+    let start = Instant::now();
+    let has_ended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        stat.is_ok_and(|s| s.rsplit(')').next().is_some_and(|s| s.starts_with(" Z")))
+    };
+    while !has_ended() {
+        assert!(start.elapsed() < super::LIMIT, "it waits for one that is stopped");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(start.elapsed() > Duration::from_secs(20), "it did not wait: {:?}", start.elapsed());
+    kill(child.id(), "CONT");
+    assert_eq!(child.wait().expect("its status").code(), Some(5));
+}
+
 /// A terminal in which `pydefrag run` is the foreground job; what it shows after a Ctrl-C.
 const TERMINAL: &str = r#"
 import os, pty, sys, time

@@ -65,6 +65,39 @@ fn a_reused_descriptor_is_not_written_to() {
     assert_eq!(fs::read(&file).expect("the file"), b"mine");
 }
 
+/// The program overwrites malloc's own words in the midst of its arena: sizes of chunks, and links of free
+/// ones, one of which then leads round in a circle. Samples and the account go on beside the damage.
+#[test]
+fn a_heap_that_the_program_corrupts_is_reported_and_samples_go_on() {
+    let code = "import ctypes, time\n\
+        c = ctypes.CDLL(None)\n\
+        c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]\n\
+        many = [c.malloc(9000) for _ in range(1000)]\n\
+        for at in many: ctypes.memset(at, 1, 9000)\n\
+        for at in many[100:300:2]: c.free(at)\n\
+        c.malloc(60000)\n\
+        sizes = [many[i] - 8 for i in range(500, 600, 10)]\n\
+        for at in sizes: ctypes.c_uint64.from_address(at).value = 0x4141414141414141\n\
+        at = many[200]\n\
+        ctypes.c_uint64.from_address(at).value = at - 16\n\
+        end = time.monotonic() + 1.0\n\
+        while time.monotonic() < end: x = bytearray(300000); time.sleep(0.01)\n\
+        print('done', flush=True)";
+    for of in pydefrag_harness::Interpreters::load().minors() {
+        let ran = run_on(of, &["-c", code]);
+        assert_eq!((ran.stdout.as_str(), ran.code()), ("done\n", 0), "{}: {}", of.name, ran.stderr);
+        let (run, malloc) = (ran.whole().run(), &ran.report["malloc"]["arenas"][0]);
+        assert!(run["samples"].as_array().is_some_and(|s| s.len() > 1), "{}: {run}", of.name);
+        assert!(malloc["unread"].as_u64() > Some(0), "{}: {malloc}", of.name);
+        assert!(malloc["system"].as_u64() > Some(9_000_000), "{}: {malloc}", of.name);
+        let notes = ran.report["notes"].as_array().expect("notes");
+        let said = |n: &serde_json::Value| n.as_str().is_some_and(|n| n.contains("corrupted by"));
+        assert!(notes.iter().any(said), "{}: {notes:?}", of.name);
+        // What is free beside the damage: 100 chunks at least.
+        assert!(run["end"]["free"].as_u64() > Some(800_000), "{}: {run}", of.name);
+    }
+}
+
 #[test]
 fn another_root_and_another_user_do_not_matter() {
     if !is_root() {

@@ -146,12 +146,11 @@ pub(crate) fn heal(
         Level::Purge => healed.level = "purge",
     }
     if order.collect {
-        let collected = attachment.held(|_| {
+        let collected = attachment.held(|held| {
             let begun = Instant::now();
-            // SAFETY: the GIL is held, and this thread has a thread state.
-            (unsafe { (python.PyGC_Collect)() }, begun.elapsed())
+            (python.collect(held), begun.elapsed())
         });
-        healed.collected = collected.map(|c| c.0);
+        healed.collected = collected.and_then(|c| c.0);
         healed.collect_ms = collected.map(|c| c.1.as_secs_f64() * 1e3);
     }
     let trimmed = trim();

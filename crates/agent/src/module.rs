@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::auto::Auto;
 use crate::heal::{Level, Order, heal};
-use crate::python::{Attachment, Object, Python, python};
+use crate::python::{Attachment, Object, Python, python, symbol};
 use crate::table::table;
 use crate::{own, thread};
 
@@ -64,15 +64,13 @@ struct Definition {
 /// Called by CPython with the GIL held, as any module's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__agent() -> Object {
-    let Ok(python) = python() else { return std::ptr::null_mut() };
-    if python.free_threaded() {
-        raise(
-            python,
-            "PyExc_ImportError",
-            "pydefrag's agent is not for builds without a GIL: they have no pymalloc",
-        );
-        return std::ptr::null_mut();
-    }
+    let python = match python().and_then(|python| python.is_supported().map(|()| python)) {
+        Ok(python) => python,
+        Err(why) => {
+            refuse_import(&why);
+            return std::ptr::null_mut();
+        }
+    };
     let method = |name: &'static CStr, function, flags, doc: &'static CStr| Method {
         name: name.as_ptr(),
         function: Some(function),
@@ -117,6 +115,22 @@ pub unsafe extern "C" fn PyInit__agent() -> Object {
     });
     // SAFETY: a definition that lives for ever, in CPython's layout.
     unsafe { (python.PyModuleDef_Init)(Box::leak(definition) as *mut Definition as *mut c_void) }
+}
+
+/// `ImportError` in any CPython, whatever else it lacks.
+fn refuse_import(why: &str) {
+    let (Some(set), Some(exception)) = (symbol("PyErr_SetString\0"), symbol("PyExc_ImportError\0"))
+    else {
+        return;
+    };
+    let why =
+        CString::new(format!("pydefrag's agent does not load here: {why}")).unwrap_or_default();
+    // SAFETY: `void PyErr_SetString(PyObject *, const char *)` and `PyObject *PyExc_ImportError`, in every CPython 3;
+    // the GIL is held in `PyInit`.
+    unsafe {
+        let set: unsafe extern "C" fn(Object, *const c_char) = std::mem::transmute(set);
+        set(*exception.cast::<Object>(), why.as_ptr());
+    }
 }
 
 fn raise(python: &Python, exception: &str, message: &str) {

@@ -90,7 +90,8 @@ pub(crate) struct Pass<'a> {
     place: &'a Place,
     next: usize,
     class: usize,
-    shares: bool,
+    /// A page of some arena is shared or swapped out.
+    touchy: bool,
     /// Arenas from which the next requests for a pool are served: their free pools stay on the books.
     reserve: HashSet<u64>,
     map: Option<PageMap>,
@@ -99,7 +100,7 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass over all arenas.
     pub(crate) fn new(place: &'a Place) -> Pass<'a> {
-        Pass { place, next: 0, class: 0, shares: false, reserve: HashSet::new(), map: None }
+        Pass { place, next: 0, class: 0, touchy: false, reserve: HashSet::new(), map: None }
     }
 
     /// One slice: parts until the time is up.
@@ -138,8 +139,8 @@ impl<'a> Pass<'a> {
                 return true;
             }
         }
-        // The links of a ring run through any arena: with a page shared anywhere none is written.
-        if self.class < CLASSES && !self.shares {
+        // The links of a ring run through any arena: with a page shared anywhere none is written, with one swapped out none read.
+        if self.class < CLASSES && !self.touchy {
             if !rings::sort(held, self.place, self.class) {
                 purged.rings_unsorted += 1;
             }
@@ -169,11 +170,12 @@ impl<'a> Pass<'a> {
         let first = g.first_pool(a.arena.address);
         let is_parked = |at: u64| at >= first && entry.is_parked((at - first) / g.pool_size);
         if pages.shares(is_parked) || !own.is_ours() {
-            self.shares = true;
+            self.touchy = true;
             purged.arenas_shared += 1;
             return;
         }
         if pages.swapped() {
+            self.touchy = true;
             purged.arenas_swapped += 1;
             return;
         }

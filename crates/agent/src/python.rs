@@ -33,7 +33,7 @@ macro_rules! functions {
                 Ok(Python {
                     $($name: {
                         let at = symbol(concat!(stringify!($name), "\0"))
-                            .ok_or(concat!("this process has no ", stringify!($name)))?;
+                            .ok_or(concat!("CPython 3.10 to 3.15 is needed, and this process has no ", stringify!($name)))?;
                         // SAFETY: the symbol of that name has this signature in CPython 3.10-3.15
                         // (Include/*.h of each), and a function stays where it is.
                         unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) $(-> $out)?>(at) }
@@ -59,7 +59,8 @@ functions! {
     PyEval_RestoreThread: fn(*mut c_void);
     PyInterpreterState_Get: fn() -> *mut c_void;
     PyInterpreterState_Main: fn() -> *mut c_void;
-    PyGC_Collect: fn() -> c_long;
+    PyErr_WriteUnraisable: fn(Object);
+    PyLong_AsLong: fn(Object) -> c_long;
     PyErr_SetString: fn(Object, *const c_char);
     PyUnicode_AsUTF8AndSize: fn(Object, *mut isize) -> *const c_char;
     PyUnicode_FromStringAndSize: fn(*const c_char, isize) -> Object;
@@ -96,6 +97,23 @@ impl Python {
         unsafe { CStr::from_ptr((self.Py_GetVersion)()) }.to_str().unwrap_or("")
     }
 
+    /// Whether this is a Python that the agent is for.
+    pub(crate) fn is_supported(&self) -> Result<(), String> {
+        let version = self.version();
+        let minor =
+            version.strip_prefix("3.").and_then(|v| v.split(['.', '+', ' ', 'a', 'b', 'r']).next());
+        match minor.and_then(|m| m.parse::<u32>().ok()) {
+            _ if self.free_threaded() => {
+                Err("a build without a GIL has no pymalloc to purge".into())
+            }
+            Some(10..=15) => Ok(()),
+            _ => {
+                let version = version.split(' ').next().unwrap_or_default();
+                Err(format!("CPython {version} is not one of 3.10 to 3.15"))
+            }
+        }
+    }
+
     /// A build without the GIL.
     pub(crate) fn free_threaded(&self) -> bool {
         self.version().contains("free-threading")
@@ -105,6 +123,38 @@ impl Python {
     pub(crate) fn is_down(&self) -> bool {
         // SAFETY: both only read a flag of the runtime, at any time and from any thread.
         unsafe { (self.Py_IsInitialized)() == 0 || self.finalizing.is_some_and(|f| f() != 0) }
+    }
+
+    /// `gc.collect()`, which also works where the collector is disabled, as `PyGC_Collect` does not. Returns what
+    /// it found, or nothing if it failed.
+    pub(crate) fn collect(&self, _: &Held) -> Option<i64> {
+        // SAFETY: the GIL is held; each object is checked for null, and given back.
+        unsafe {
+            let gc = (self.PyImport_ImportModule)(c"gc".as_ptr());
+            if gc.is_null() {
+                (self.PyErr_WriteUnraisable)(gc);
+                return None;
+            }
+            let collect = (self.PyObject_GetAttrString)(gc, c"collect".as_ptr());
+            let none = (self.PyTuple_New)(0);
+            let found = if collect.is_null() || none.is_null() {
+                std::ptr::null_mut()
+            } else {
+                (self.PyObject_Call)(collect, none, std::ptr::null_mut())
+            };
+            let count = if found.is_null() {
+                (self.PyErr_WriteUnraisable)(gc);
+                None
+            } else {
+                Some((self.PyLong_AsLong)(found))
+            };
+            for object in [gc, collect, none, found] {
+                if !object.is_null() {
+                    (self.Py_DecRef)(object);
+                }
+            }
+            count
+        }
     }
 
     /// One of the `PyExc_…`.
