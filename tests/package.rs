@@ -256,7 +256,7 @@ fn a_switch_that_cannot_be_obeyed_is_a_line_on_stderr() {
             ),
             (
                 vec![("PYDEFRAG_SNAPSHOT_DIR", path), ("PYDEFRAG_SNAPSHOT_SIGNAL", "SIGWHAT")],
-                "SIGWHAT is no signal",
+                "SIGWHAT (PYDEFRAG_SNAPSHOT_SIGNAL) is no signal",
             ),
             (vec![("PYDEFRAG_AUTO", "maybe")], "'maybe' is neither 1, log nor 0"),
         ];

@@ -34,25 +34,35 @@ if "t" in _sys.abiflags:
         "pydefrag is for builds of Python with a GIL: one without has no pymalloc, whose memory it gives back"
     )
 
-from ._api import account, auto, purge, snapshot, status, trim
-from ._results import Account, Heap, Ladder, Owner, Purged, Refused, Status, Trimmed, __version__
+# As type checkers see it; `typing` itself is not needed.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._api import account, auto, purge, snapshot, status, trim
+    from ._results import Account, Heap, Ladder, Owner, Purged, Refused, Status, Trimmed
 
-__all__ = [
-    "Account",
-    "Heap",
-    "Ladder",
-    "Owner",
-    "Purged",
-    "Refused",
-    "Status",
-    "Trimmed",
-    "account",
-    "auto",
-    "purge",
-    "snapshot",
-    "status",
-    "trim",
-]
+__version__ = "0.1.0"
+
+_CALLS = ("account", "auto", "purge", "snapshot", "status", "trim")
+_RESULTS = ("Account", "Heap", "Ladder", "Owner", "Purged", "Refused", "Status", "Trimmed")
+
+__all__ = [*_RESULTS, *_CALLS]
+
+
+def __getattr__(name):
+    # What the calls need (dataclasses, json) takes more memory than the agent: a program that only wants to be healed
+    # from outside, or by `auto` in its environment, is spared it.
+    if name not in __all__:
+        raise AttributeError("module 'pydefrag' has no attribute %r" % name)
+    from . import _api, _results
+
+    for known in __all__:
+        globals()[known] = getattr(_api if known in _CALLS else _results, known)
+    return globals()[name]
+
+
+def __dir__():
+    return [*__all__, "__version__"]
+
 
 from . import _start as _start
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__version__ = "0.1.0"
-
-
 class Refused(RuntimeError):
     """What was asked cannot be done in this process. The message is a sentence that says why; nothing was changed."""
 
