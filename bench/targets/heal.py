@@ -27,9 +27,10 @@ def heal():
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
     elif WAY in ("trim", "purge"):
-        done = getattr(pydefrag, WAY)(collect=True)
-        assert not done.skipped, done.skipped
-        return {"seconds": done.seconds, "longest_slice": getattr(done, "longest_slice", 0.0)}
+        # As `fix` and `auto` do it: without the dataclasses of the package, which take memory themselves.
+        done = json.loads(pydefrag._start._agent.call('{"do": "%s", "collect": true}' % WAY))["done"]
+        assert not done["skipped"], done["skipped"]
+        return done
     return {}
 
 

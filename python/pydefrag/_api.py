@@ -149,12 +149,11 @@ def _common(done: dict[str, Any], before: int) -> dict[str, Any]:
 
 
 def _owner(owner: dict[str, Any]) -> Owner:
-    terms = owner.get("account")
     return Owner(
         name=owner["name"],
         kind=owner["kind"],
         resident=owner["resident"],
         pss=owner["pss"],
         swapped=owner["swapped"],
-        heap=terms and Heap(**{term: terms[term] for term in Heap.__dataclass_fields__}),
+        heap=Heap(**{term: owner[term] for term in Heap.__dataclass_fields__}) if "live" in owner else None,
     )

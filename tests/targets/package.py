@@ -40,7 +40,9 @@ def in_another_interpreter(path):
         import _interpreters as interpreters
     else:
         import _xxsubinterpreters as interpreters
-    interpreters.run_string(interpreters.create(), code)
+    other = interpreters.create()
+    interpreters.run_string(other, code)
+    interpreters.destroy(other)
     with open(path) as f:
         return f.read()
 

@@ -196,13 +196,14 @@ impl Bench {
         let mib = |bytes: u64| format!("{:.1}", super::mib(bytes));
         let mut others = 0;
         for owner in s["owners"].as_array().context("owners")? {
-            let (resident, account) = (number(&owner["resident"]), &owner["account"]);
-            if account.is_null() || resident < 1 << 20 {
+            let resident = number(&owner["resident"]);
+            if owner["live"].is_null() || resident < 1 << 20 {
                 others += resident;
                 continue;
             }
-            let terms = ["live", "pinned_free", "holes", "free_spans", "virgin", "top", "cached"];
-            let mut terms: Vec<_> = terms.iter().map(|t| (number(&account[t]), *t)).collect();
+            let terms =
+                ["live", "pinned_free", "holes", "free_spans", "virgin", "top", "cached", "unread"];
+            let mut terms: Vec<_> = terms.iter().map(|t| (number(&owner[*t]), *t)).collect();
             terms.retain(|t| t.0 >= 1 << 19);
             terms.sort_unstable_by(|a, b| b.cmp(a));
             let terms: Vec<_> =

@@ -9,7 +9,7 @@ use crate::purge::{Pass, Purged};
 use crate::python::{Attachment, Python, python};
 use crate::table::table;
 use crate::trim::{Trimmed, trim};
-use crate::wanted;
+use crate::{wanted, weight};
 
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +183,7 @@ pub(crate) fn heal(
     healed.cpu_ms = cpu() - begun.1;
     healed.minor_faults = faults() - begun.2;
     table().count_heal();
+    weight::lay_down();
     Ok(healed)
 }
 

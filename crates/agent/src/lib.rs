@@ -36,6 +36,7 @@ mod table;
 mod thread;
 mod trim;
 mod wanted;
+mod weight;
 
 pub use module::PyInit__agent;
 pub use table::{Table, pydefrag_agent};
