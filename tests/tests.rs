@@ -13,7 +13,6 @@ mod malloc;
 mod map;
 mod objects;
 mod package;
-mod package;
 mod private;
 mod processes;
 mod racing;

@@ -75,10 +75,11 @@ fn halt() {
 pub(crate) fn released<R>(python: &Python, work: impl FnOnce() -> R) -> R {
     // SAFETY: called from Python, so this thread holds the GIL with its thread state.
     let state = unsafe { (python.PyEval_SaveThread)() };
-    let done = work();
+    // A panic goes on only when the GIL is held again: whoever catches it answers Python.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     // SAFETY: the state that was just saved, on the same thread.
     unsafe { (python.PyEval_RestoreThread)(state) };
-    done
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Stops it for good, from Python.
