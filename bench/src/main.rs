@@ -1,12 +1,15 @@
-//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look | -- run]`.
+//! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look |
+//! -- run | -- heal …]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program.
+//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program,
+//! `heal` what giving memory back leaves of it (`heal --write` puts that into `docs/heal-benchmarks.md`).
 
 #![forbid(unsafe_code)]
 
 mod churn;
+mod heal;
 mod heap;
 mod look;
 mod map;
@@ -26,10 +29,11 @@ fn main() -> anyhow::Result<()> {
         Some("peak") => return peak::of_children(&args[1..]),
         // Another: looks at a process once and says what that cost.
         Some("explain") => return map::child(&args[1..]),
+        Some("heal") => return heal::measure(&build_tool()?, &args[1..]),
         Some("--write" | "objects" | "map" | "look" | "run") | None => {}
         Some(other) => {
             bail!(
-                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run]"
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run | heal]"
             )
         }
     }

@@ -57,7 +57,7 @@ impl Table {
 }
 
 /// Date, processor, cores, memory and kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();

@@ -6,11 +6,13 @@
 //! | `apt/` | a scratch apt configuration and state; downloaded packages, kept for a resumed run |
 //! | `root/` | the unpacked packages: a root that one can chroot into |
 //! | `bin/` | the interpreters, bound to the C library in `root/`; run with `PYTHONHOME=root/usr` |
+//! | `allocators/` | allocators of the machine's own suite, with a stamp of their own |
 //! | `libc/` | other C libraries, a root per version; each with a stamp of its own in `libc/apt/` |
 //! | `stamp` | what was done, written last: a run that finds it right does nothing |
 //!
 //! Which packages, and which interpreters the tests want, stands in `tests/interpreters.toml`.
 
+mod allocators;
 mod libc;
 mod mirror;
 mod suite;
@@ -38,6 +40,9 @@ pub(crate) fn bring() -> Result<()> {
         eprintln!("interpreters: nothing to do");
     } else if let Err(error) = unpack(&debian, &cache, &recipe) {
         eprintln!("not run: Debian's interpreters: {error:#}");
+    }
+    if let Err(error) = allocators::bring(&manifest.allocators, &cache) {
+        eprintln!("not run: allocators beside malloc: {error:#}");
     }
     for one in &manifest.libc {
         if let Err(error) = libc::bring(one, &cache) {

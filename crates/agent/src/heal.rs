@@ -8,7 +8,7 @@ use crate::purge::{Pass, Purged};
 use crate::python::{Attachment, Python, python};
 use crate::table::table;
 use crate::trim::{Trimmed, trim};
-use crate::wanted;
+use crate::{wanted, weight};
 
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,7 @@ pub(crate) fn heal(
     PURGES.fetch_add(u64::from(healed.purged.slices > 0), Ordering::Relaxed);
     PARKED.fetch_add(healed.purged.pools_parked, Ordering::Relaxed);
     DROPPED.fetch_add(healed.purged.bytes_dropped, Ordering::Relaxed);
+    weight::lay_down();
     Ok(healed)
 }
 

@@ -23,6 +23,8 @@ mod auto;
 mod heal;
 mod memory;
 mod module;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod old_glibc;
 mod own;
 mod pages;
 mod place;
@@ -34,6 +36,7 @@ mod table;
 mod thread;
 mod trim;
 mod wanted;
+mod weight;
 
 pub use module::PyInit__agent;
 pub use table::{Table, pydefrag_agent};

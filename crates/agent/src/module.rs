@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -154,7 +155,10 @@ unsafe extern "C" fn exec(module: Object) -> c_int {
     }
     static REGISTERED: std::sync::Once = std::sync::Once::new();
     let mut done = 0;
-    REGISTERED.call_once(|| done = register(python, module));
+    REGISTERED.call_once(|| {
+        keep_panics();
+        done = register(python, module);
+    });
     done
 }
 
@@ -204,12 +208,28 @@ fn register(python: &Python, module: Object) -> c_int {
     0
 }
 
+/// Where the last panic was.
+static PANICKED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps a panic's place, and prints nothing: stderr is the program's, and std's trace would map the program's
+/// libraries once more.
+fn keep_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        *PANICKED.lock().unwrap_or_else(|e| e.into_inner()) = at;
+    }));
+}
+
 /// Nothing unwinds into CPython: a panic becomes an answer.
 fn guarded(work: impl FnOnce() -> Result<Value, String> + std::panic::UnwindSafe) -> Value {
     match std::panic::catch_unwind(work) {
         Ok(Ok(value)) => json!({ "done": value }),
         Ok(Err(why)) => json!({ "refused": why }),
-        Err(_) => json!({ "refused": "an error inside pydefrag's agent" }),
+        Err(_) => {
+            let at = PANICKED.lock().unwrap_or_else(|e| e.into_inner()).take();
+            let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+            json!({ "refused": format!("an error inside pydefrag's agent{at}") })
+        }
     }
 }
 
@@ -259,8 +279,10 @@ enum Request {
         #[serde(default)]
         collect: bool,
     },
-    /// Leaves the policy on.
+    /// Leaves the policy on, or turns it off.
     Auto {
+        #[serde(default = "yes")]
+        on: bool,
         #[serde(default = "no_every")]
         every_ms: u64,
         #[serde(default = "no_slice")]
@@ -286,6 +308,8 @@ enum Request {
     },
     /// What the agent has done in this process.
     Status {},
+    /// Fails inside the agent, for the test that nothing of it reaches CPython.
+    Panic {},
 }
 
 fn yes() -> bool {
@@ -315,7 +339,11 @@ fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
         Request::Check {} => order(Level::Check, no_slice(), false),
         Request::Trim { collect } => order(Level::Trim, no_slice(), collect),
         Request::Purge { slice_us, collect } => order(Level::Purge, slice_us, collect),
-        Request::Auto { every_ms, slice_us, log, always } => {
+        Request::Auto { on: false, .. } => {
+            thread::set_auto(None);
+            Ok(Value::Null)
+        }
+        Request::Auto { every_ms, slice_us, log, always, .. } => {
             if !(10..=3_600_000).contains(&every_ms) {
                 return Err(format!("a look every {every_ms} ms is not made: 10 to 3600000"));
             }
@@ -336,6 +364,7 @@ fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
             thread::start().map(|()| Value::Null)
         }
         Request::Status {} => Ok(so_far()),
+        Request::Panic {} => thread::released(python, || panic!("as it was asked to")),
     }
 }
 

@@ -112,9 +112,10 @@ fn halt(python: &Python) {
 /// Runs `work` with the GIL released. From a call of Python's.
 pub(crate) fn released<R>(python: &Python, work: impl FnOnce() -> R) -> R {
     let state = python.save();
-    let done = work();
+    // A panic goes on only when the GIL is held again: whoever catches it answers Python.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     python.restore(state);
-    done
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Stops it for good, from Python.

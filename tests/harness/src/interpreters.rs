@@ -19,6 +19,8 @@ use crate::{cache, repository};
 pub struct Manifest {
     /// What `cargo xtask interpreters` unpacks.
     pub debian: Debian,
+    /// Allocators of the machine's own suite.
+    pub allocators: Allocators,
     /// Other C libraries.
     pub libc: Vec<Libc>,
     /// The interpreters, in the order of the file.
@@ -39,6 +41,14 @@ pub struct Debian {
     pub libraries: Vec<String>,
     /// The packages that make them run outside their own system.
     pub tools: Vec<String>,
+}
+
+/// Allocators for interpreters that run in the machine's own C library.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocators {
+    /// Of each the package's name in one suite or another.
+    pub packages: Vec<Vec<String>>,
 }
 
 /// A C library of another suite, and what runs on it.

@@ -38,3 +38,8 @@ pub fn cache() -> PathBuf {
     let cache = repository().join(".cache/interpreters");
     cache.canonicalize().unwrap_or(cache)
 }
+
+/// The programs on which peers were measured, where they are there: in a folder beside the repository.
+pub fn workloads() -> Option<PathBuf> {
+    repository().join("../shared/workloads").canonicalize().ok()
+}

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What looking at a process must leave as it was; in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,20 @@ pub struct Memory {
     pub swap: u64,
     /// `VmPTE`: the page tables.
     pub page_tables: u64,
+}
+
+/// `VmHWM`, the highest RSS so far, in bytes. Panics where the process is gone.
+pub fn peak(pid: u32) -> u64 {
+    sum_kib(&read(pid, "status"), "VmHWM:")
+}
+
+/// Time of a processor that a process has used so far, its children left out. Panics where it is gone.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = read(pid, "stat");
+    // Behind the name, which may hold anything: utime and stime are the 14th and 15th field, in ticks of 10 ms.
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 /// A fingerprint of a process's page map.
