@@ -132,36 +132,56 @@ impl Held {
 
 /// How a thread comes to hold the GIL, slice by slice.
 pub(crate) enum Attachment<'a> {
-    /// A thread that Python does not know.
-    Foreign(&'a Python),
+    /// The agent's own thread, which Python does not run: one thread state for as long as it lives. (A state
+    /// for each slice would be allocated and freed with the program's raw allocator while other threads run,
+    /// and `tracemalloc.stop` in one of them then crashes: python/cpython#128679, in all but the last patch
+    /// releases.)
+    Foreign(&'a Python, *mut c_void, c_int),
     /// A thread of Python's inside a call to us, whose thread state was saved.
     Saved(&'a Python, *mut c_void),
 }
 
 impl Attachment<'_> {
+    /// Makes this thread, which Python does not know, one that may hold the GIL; `None` when the interpreter
+    /// is ending.
+    pub(crate) fn foreign(python: &Python) -> Option<Attachment<'_>> {
+        if python.is_down() {
+            return None;
+        }
+        // SAFETY: the interpreter runs, and our exit callback joins this thread before it ends.
+        let before = unsafe { (python.PyGILState_Ensure)() };
+        // SAFETY: the GIL has just been taken.
+        let state = unsafe { (python.PyEval_SaveThread)() };
+        Some(Attachment::Foreign(python, state, before))
+    }
+
     /// Runs `work` with the GIL held; `None` when the interpreter is ending.
     pub(crate) fn held<R>(&self, work: impl FnOnce(&Held) -> R) -> Option<R> {
-        match self {
-            Attachment::Foreign(python) => {
-                if python.is_down() {
-                    return None;
-                }
-                // SAFETY: the interpreter runs, and our exit callback joins this thread before it ends.
-                let state = unsafe { (python.PyGILState_Ensure)() };
-                // SAFETY: just taken, for the main interpreter, as PyGILState does; released below.
-                let done = work(&unsafe { Held::new() });
-                // SAFETY: what Ensure returned, on the same thread.
-                unsafe { (python.PyGILState_Release)(state) };
-                Some(done)
+        let (python, state) = match self {
+            Attachment::Foreign(python, ..) if python.is_down() => return None,
+            Attachment::Foreign(python, state, _) | Attachment::Saved(python, state) => {
+                (python, *state)
             }
-            Attachment::Saved(python, state) => {
-                // SAFETY: the thread state that SaveThread returned on this thread, not restored since.
-                unsafe { (python.PyEval_RestoreThread)(*state) };
-                // SAFETY: just taken; `call` admits the main interpreter only; saved again below.
-                let done = work(&unsafe { Held::new() });
-                // SAFETY: the GIL is held; the state is the same one again.
-                unsafe { (python.PyEval_SaveThread)() };
-                Some(done)
+        };
+        // SAFETY: the thread state that SaveThread returned on this thread, not restored since.
+        unsafe { (python.PyEval_RestoreThread)(state) };
+        // SAFETY: just taken, for the main interpreter: PyGILState's is that, and `call` admits no other.
+        let done = work(&unsafe { Held::new() });
+        // SAFETY: the GIL is held; the state is the same one again.
+        unsafe { (python.PyEval_SaveThread)() };
+        Some(done)
+    }
+}
+
+impl Drop for Attachment<'_> {
+    fn drop(&mut self) {
+        if let Attachment::Foreign(python, state, before) = *self
+            && !python.is_down()
+        {
+            // SAFETY: the state that was saved on this thread, and what Ensure returned on it.
+            unsafe {
+                (python.PyEval_RestoreThread)(state);
+                (python.PyGILState_Release)(before);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The agent's thread: answers the mailbox, carries out the policy, and is not there during a fork or an exit.
 //!
-//! Python does not know it: it takes the GIL only to heal, has all signals blocked, and no Python object. It is
-//! stopped before `os.fork` and started again on both sides (a process of several threads that forks is
+//! Python runs nothing in it: it has a thread state, takes the GIL only to heal, has all signals blocked, and no
+//! Python object. It is stopped before `os.fork` and started again on both sides (a process of several threads that forks is
 //! warned of by CPython 3.12+, and a fork in the middle of a slice must not be), and stopped for good by an
 //! exit callback, before the interpreter ends.
 
@@ -137,7 +137,7 @@ impl Drop for Signals {
 
 fn run() {
     let Ok(python) = python() else { return };
-    let attachment = Attachment::Foreign(python);
+    let Some(attachment) = Attachment::foreign(python) else { return };
     table().set_listening(std::process::id(), true);
     let mut answered = table().request().map_or(0, |r| r.token);
     let mut auto = auto::State::default();
