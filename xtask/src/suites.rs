@@ -237,10 +237,14 @@ impl Run {
         let chosen = listed
             .into_iter()
             .filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
-        let job = |test: String| Job {
-            args: ["-m", "test", &test].map(str::to_owned).into(),
-            name: test,
-            least_heals: 0,
+        let job = |test: String| {
+            let left_out = choice::LEFT_OUT.iter().filter(|(minor, file, ..)| {
+                interpreter.minor >= *minor && choice::belongs(&test, &[file])
+            });
+            let left_out =
+                left_out.flat_map(|(_, _, name, _)| ["-i".to_owned(), (*name).to_owned()]);
+            let args = ["-m", "test"].map(str::to_owned).into_iter().chain(left_out);
+            Job { args: args.chain([test.clone()]).collect(), name: test, least_heals: 0 }
         };
         Ok(chosen.map(job).collect())
     }
