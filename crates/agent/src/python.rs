@@ -101,10 +101,16 @@ impl Python {
         self.version().contains("free-threading")
     }
 
+    /// Whether the interpreter has begun. 3.15 says so after `site`, versions before it ahead of it.
+    pub(crate) fn has_started(&self) -> bool {
+        // SAFETY: only reads a flag of the runtime, at any time and from any thread.
+        unsafe { (self.Py_IsInitialized)() != 0 }
+    }
+
     /// Whether the interpreter has not begun or is ending: nobody may take the GIL then.
     pub(crate) fn is_down(&self) -> bool {
-        // SAFETY: both only read a flag of the runtime, at any time and from any thread.
-        unsafe { (self.Py_IsInitialized)() == 0 || self.finalizing.is_some_and(|f| f() != 0) }
+        // SAFETY: as above.
+        !self.has_started() || unsafe { self.finalizing.is_some_and(|f| f() != 0) }
     }
 
     /// One of the `PyExc_…`.

@@ -21,6 +21,8 @@ use crate::wanted;
 
 /// How often the mailbox is looked into, at least.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is seen whether Python has started.
+const START: Duration = Duration::from_millis(5);
 const STACK: usize = 512 << 10;
 
 struct Running {
@@ -137,11 +139,15 @@ impl Drop for Signals {
 
 fn run() {
     let Ok(python) = python() else { return };
+    let stop = || STOP.load(Ordering::Acquire);
+    // Loaded by a sitecustomize: 3.15 says only after it that it has started.
+    while !python.has_started() && !stop() {
+        std::thread::park_timeout(START);
+    }
     let Some(attachment) = Attachment::foreign(python) else { return };
     table().set_listening(std::process::id(), true);
     let mut answered = table().request().map_or(0, |r| r.token);
     let mut auto = auto::State::default();
-    let stop = || STOP.load(Ordering::Acquire);
     while !stop() {
         let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
         std::thread::park_timeout(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));
