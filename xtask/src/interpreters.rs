@@ -17,7 +17,7 @@ mod libc;
 mod mirror;
 mod suite;
 
-pub(crate) use suite::bring_suite;
+pub(crate) use suite::with_suite;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -183,6 +183,15 @@ impl Run {
     /// Sentences for what went wrong.
     fn on(&self, interpreter: &Interpreter) -> Result<Vec<String>> {
         let options = &self.options;
+        let interpreter = &match crate::interpreters::with_suite(interpreter) {
+            Ok(interpreter) => interpreter,
+            // In CI what cannot be had is told where interpreters are brought.
+            Err(error) if options.subset => {
+                eprintln!("not run: the tests of {}: {error:#}", interpreter.name);
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
         let mut runner = Runner {
             interpreter,
             agent: self.agent.library.clone(),
@@ -193,12 +202,7 @@ impl Run {
         };
         let mut failed = Vec::new();
         if !options.packages {
-            match self.jobs(interpreter) {
-                Ok(jobs) => failed.extend(self.all(&runner, jobs)?),
-                // What CI cannot have is told where interpreters are brought.
-                Err(error) if options.subset => eprintln!("not run: {error:#}"),
-                Err(error) => return Err(error),
-            }
+            failed.extend(self.all(&runner, self.jobs(interpreter)?)?);
         }
         let plain = options.modules.is_empty() && !options.heavy && !options.subset;
         if options.packages || (plain && packages::ON.contains(&interpreter.name.as_str())) {
@@ -216,7 +220,6 @@ impl Run {
     /// The files of CPython's suite that are asked for.
     fn jobs(&self, interpreter: &Interpreter) -> Result<Vec<Job>> {
         let options = &self.options;
-        crate::interpreters::bring_suite(interpreter)?;
         let listed = list(interpreter)?;
         if !options.subset {
             self.ledger().list(&interpreter.patch, listed.len())?;
@@ -237,10 +240,14 @@ impl Run {
         let chosen = listed
             .into_iter()
             .filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
-        let job = |test: String| Job {
-            args: ["-m", "test", &test].map(str::to_owned).into(),
-            name: test,
-            least_heals: 0,
+        let job = |test: String| {
+            let left_out = choice::LEFT_OUT.iter().filter(|(minor, file, ..)| {
+                interpreter.minor >= *minor && choice::belongs(&test, &[file])
+            });
+            let left_out =
+                left_out.flat_map(|(_, _, name, _)| ["-i".to_owned(), (*name).to_owned()]);
+            let args = ["-m", "test", "-v"].map(str::to_owned).into_iter().chain(left_out);
+            Job { args: args.chain([test.clone()]).collect(), name: test, least_heals: 0 }
         };
         Ok(chosen.map(job).collect())
     }

@@ -20,11 +20,11 @@ pub(crate) struct ArenaAllocator {
 }
 
 macro_rules! functions {
-    ($($name:ident: $abi:literal fn($($arg:ty),*) $(-> $out:ty)?;)*) => {
+    ($($name:ident: fn($($arg:ty),*) $(-> $out:ty)?;)*) => {
         /// The functions used, by their own names.
         #[allow(non_snake_case)]
         pub(crate) struct Python {
-            $(pub(crate) $name: unsafe extern $abi fn($($arg),*) $(-> $out)?,)*
+            $(pub(crate) $name: unsafe extern "C" fn($($arg),*) $(-> $out)?,)*
             finalizing: Option<unsafe extern "C" fn() -> c_int>,
         }
 
@@ -35,8 +35,8 @@ macro_rules! functions {
                         let at = symbol(concat!(stringify!($name), "\0"))
                             .ok_or(concat!("CPython 3.10 to 3.15 is needed, and this process has no ", stringify!($name)))?;
                         // SAFETY: the symbol of that name has this signature in CPython 3.10-3.15
-                        // (Include/*.h of each), and a function stays where it is.
-                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern $abi fn($($arg),*) $(-> $out)?>(at) }
+                        // (Include/*.h of each; but see `Takes`), and a function stays where it is.
+                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) $(-> $out)?>(at) }
                     },)*
                     finalizing: ["Py_IsFinalizing\0", "_Py_IsFinalizing\0"].into_iter().find_map(symbol).map(|at| {
                         // SAFETY: both are `int f(void)`; 3.13 made the second public as the first.
@@ -49,30 +49,30 @@ macro_rules! functions {
 }
 
 functions! {
-    Py_GetVersion: "C" fn() -> *const c_char;
-    Py_IsInitialized: "C" fn() -> c_int;
-    Py_DecRef: "C" fn(Object);
-    PyGILState_Ensure: "C-unwind" fn() -> c_int;
-    PyGILState_Release: "C" fn(c_int);
-    PyEval_SaveThread: "C" fn() -> *mut c_void;
-    PyEval_RestoreThread: "C-unwind" fn(*mut c_void);
-    PyInterpreterState_Get: "C" fn() -> *mut c_void;
-    PyInterpreterState_Main: "C" fn() -> *mut c_void;
-    PyErr_WriteUnraisable: "C" fn(Object);
-    PyLong_AsLong: "C" fn(Object) -> c_long;
-    PyErr_SetString: "C" fn(Object, *const c_char);
-    PyUnicode_AsUTF8AndSize: "C" fn(Object, *mut isize) -> *const c_char;
-    PyUnicode_FromStringAndSize: "C" fn(*const c_char, isize) -> Object;
-    PyImport_ImportModule: "C" fn(*const c_char) -> Object;
-    PyObject_GetAttrString: "C" fn(Object, *const c_char) -> Object;
-    PyObject_Call: "C" fn(Object, Object, Object) -> Object;
-    PyTuple_New: "C" fn(isize) -> Object;
-    PyTuple_SetItem: "C" fn(Object, isize, Object) -> c_int;
-    PyDict_New: "C" fn() -> Object;
-    PyDict_SetItemString: "C" fn(Object, *const c_char, Object) -> c_int;
-    PyModuleDef_Init: "C" fn(*mut c_void) -> Object;
-    PyObject_GetArenaAllocator: "C" fn(*mut ArenaAllocator);
-    PyObject_SetArenaAllocator: "C" fn(*mut ArenaAllocator);
+    Py_GetVersion: fn() -> *const c_char;
+    Py_IsInitialized: fn() -> c_int;
+    Py_DecRef: fn(Object);
+    PyGILState_Ensure: fn(*mut c_void) -> c_int;
+    PyGILState_Release: fn(c_int);
+    PyEval_SaveThread: fn() -> *mut c_void;
+    PyEval_RestoreThread: fn(*mut c_void) -> c_int;
+    PyInterpreterState_Get: fn() -> *mut c_void;
+    PyInterpreterState_Main: fn() -> *mut c_void;
+    PyErr_WriteUnraisable: fn(Object);
+    PyLong_AsLong: fn(Object) -> c_long;
+    PyErr_SetString: fn(Object, *const c_char);
+    PyUnicode_AsUTF8AndSize: fn(Object, *mut isize) -> *const c_char;
+    PyUnicode_FromStringAndSize: fn(*const c_char, isize) -> Object;
+    PyImport_ImportModule: fn(*const c_char) -> Object;
+    PyObject_GetAttrString: fn(Object, *const c_char) -> Object;
+    PyObject_Call: fn(Object, Object, Object) -> Object;
+    PyTuple_New: fn(isize) -> Object;
+    PyTuple_SetItem: fn(Object, isize, Object) -> c_int;
+    PyDict_New: fn() -> Object;
+    PyDict_SetItemString: fn(Object, *const c_char, Object) -> c_int;
+    PyModuleDef_Init: fn(*mut c_void) -> Object;
+    PyObject_GetArenaAllocator: fn(*mut ArenaAllocator);
+    PyObject_SetArenaAllocator: fn(*mut ArenaAllocator);
 }
 
 /// The address of a NUL-ended name in the global scope of the process.
@@ -118,10 +118,16 @@ impl Python {
         self.version().contains("free-threading")
     }
 
+    /// Whether the interpreter has begun. 3.15 says so after `site`, versions before it ahead of it.
+    pub(crate) fn has_started(&self) -> bool {
+        // SAFETY: only reads a flag of the runtime, at any time and from any thread.
+        unsafe { (self.Py_IsInitialized)() != 0 }
+    }
+
     /// Whether the interpreter has not begun or is ending: nobody may take the GIL then.
     pub(crate) fn is_down(&self) -> bool {
-        // SAFETY: both only read a flag of the runtime, at any time and from any thread.
-        unsafe { (self.Py_IsInitialized)() == 0 || self.finalizing.is_some_and(|f| f() != 0) }
+        // SAFETY: as above.
+        !self.has_started() || unsafe { self.finalizing.is_some_and(|f| f() != 0) }
     }
 
     /// `gc.collect()`, which also works where the collector is disabled, as `PyGC_Collect` does not. Returns what
@@ -179,59 +185,130 @@ impl Held {
     }
 }
 
-/// Until 3.13, CPython ends a thread that asks for the GIL of an interpreter that is ending: by `pthread_exit`, which
-/// unwinds the stack. Nothing may unwind through us, so such a thread sleeps instead, as 3.14 has it sleep; the
-/// process's end takes it along.
-struct Sleeper;
+/// `struct _pthread_cleanup_buffer` (pthread.h).
+#[repr(C)]
+struct Cleanup {
+    routine: Option<extern "C" fn(*mut c_void)>,
+    argument: *mut c_void,
+    kind: c_int,
+    before: *mut c_void,
+}
 
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        loop {
-            // SAFETY: waits for a signal, whose handlers return.
-            unsafe { libc::pause() };
-        }
+type Push = unsafe extern "C" fn(*mut Cleanup, extern "C" fn(*mut c_void), *mut c_void);
+type Pop = unsafe extern "C" fn(*mut Cleanup, c_int);
+
+/// glibc's own pair behind `pthread_cleanup_push` of old, in every version of it.
+fn cleanups() -> Option<(Push, Pop)> {
+    static FOUND: OnceLock<Option<(Push, Pop)>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let of = |name: &CStr| {
+            // SAFETY: NUL-ended names; the scope is that of the whole process.
+            let at =
+                unsafe { libc::dlvsym(libc::RTLD_DEFAULT, name.as_ptr(), c"GLIBC_2.2.5".as_ptr()) };
+            (!at.is_null()).then_some(at)
+        };
+        let (push, pop) = (of(c"_pthread_cleanup_push")?, of(c"_pthread_cleanup_pop")?);
+        // SAFETY: their signatures in nptl/old_pthread_cleanup*.c, unchanged since 2.2.5.
+        Some(unsafe {
+            (
+                std::mem::transmute::<*mut c_void, Push>(push),
+                std::mem::transmute::<*mut c_void, Pop>(pop),
+            )
+        })
+    })
+}
+
+extern "C" fn sleep_for_ever(_: *mut c_void) {
+    loop {
+        // SAFETY: waits for a signal, whose handlers return.
+        unsafe { libc::pause() };
     }
 }
 
-/// Calls what may end the thread.
-fn or_sleep<R>(call: impl FnOnce() -> R) -> R {
-    let sleeper = Sleeper;
-    let done = call();
-    std::mem::forget(sleeper);
-    done
+/// A function of the C API that takes the GIL: `PyEval_RestoreThread`, or `PyGILState_Ensure`, which ignores its argument.
+type Takes = unsafe extern "C" fn(*mut c_void) -> c_int;
+
+/// Calls what may end the thread. Until 3.13, CPython ends a thread that asks for the GIL of an interpreter that is
+/// ending: by `pthread_exit`, which unwinds the stack. Nothing may unwind through us, so such a thread sleeps instead,
+/// as 3.14 has it sleep; the process's end takes it along.
+fn or_sleep(takes: Takes, argument: *mut c_void) -> c_int {
+    match cleanups() {
+        // SAFETY: what `cleanups` found, and a function that takes the argument or ignores it.
+        Some((push, pop)) => unsafe { last_frame(takes, argument, push, pop) },
+        // SAFETY: the same.
+        None => unsafe { takes(argument) },
+    }
+}
+
+/// The frame in which unwinding ends. The C library runs the cleanup handlers of a frame when it has left it, and
+/// asks a frame's language before that: so this one has no destructor, no handler and no call that unwinds by Rust's
+/// account, and is asked nothing.
+#[inline(never)]
+unsafe extern "C" fn last_frame(
+    takes: Takes,
+    argument: *mut c_void,
+    push: Push,
+    pop: Pop,
+) -> c_int {
+    let none = std::ptr::null_mut();
+    let mut cleanup = Cleanup { routine: None, argument: none, kind: 0, before: none };
+    // SAFETY: a buffer in this frame, which is taken off again in it and not executed then.
+    unsafe {
+        push(&raw mut cleanup, sleep_for_ever, none);
+        let done = takes(argument);
+        pop(&raw mut cleanup, 0);
+        done
+    }
 }
 
 /// How a thread comes to hold the GIL, slice by slice.
 pub(crate) enum Attachment<'a> {
-    /// A thread that Python does not know.
-    Foreign(&'a Python),
+    /// The agent's own thread, which Python does not run: one thread state for as long as it lives. (A state
+    /// for each slice would be allocated and freed with the program's raw allocator while other threads run,
+    /// and `tracemalloc.stop` in one of them then crashes: python/cpython#128679, in all but the last patch
+    /// releases.)
+    Foreign(&'a Python, *mut c_void, c_int),
     /// A thread of Python's inside a call to us, whose thread state was saved.
     Saved(&'a Python, *mut c_void),
 }
 
 impl Attachment<'_> {
+    /// Makes this thread, which Python does not know, one that may hold the GIL; `None` when the interpreter
+    /// is ending.
+    pub(crate) fn foreign(python: &Python) -> Option<Attachment<'_>> {
+        if python.is_down() {
+            return None;
+        }
+        // SAFETY: the interpreter runs, and our exit callback joins this thread before it ends.
+        let before = or_sleep(python.PyGILState_Ensure, std::ptr::null_mut());
+        Some(Attachment::Foreign(python, python.save(), before))
+    }
+
     /// Runs `work` with the GIL held; `None` when the interpreter is ending.
     pub(crate) fn held<R>(&self, work: impl FnOnce(&Held) -> R) -> Option<R> {
-        match self {
-            Attachment::Foreign(python) => {
-                if python.is_down() {
-                    return None;
-                }
-                // SAFETY: the interpreter runs, and our exit callback joins this thread before it ends.
-                let state = or_sleep(|| unsafe { (python.PyGILState_Ensure)() });
-                // SAFETY: just taken, for the main interpreter, as PyGILState does; released below.
-                let done = work(&unsafe { Held::new() });
-                // SAFETY: what Ensure returned, on the same thread.
-                unsafe { (python.PyGILState_Release)(state) };
-                Some(done)
+        let (python, state) = match self {
+            Attachment::Foreign(python, ..) if python.is_down() => return None,
+            Attachment::Foreign(python, state, _) | Attachment::Saved(python, state) => {
+                (python, *state)
             }
-            Attachment::Saved(python, state) => {
-                python.restore(*state);
-                // SAFETY: just taken; `call` admits the main interpreter only; saved again below.
-                let done = work(&unsafe { Held::new() });
-                python.save();
-                Some(done)
-            }
+        };
+        python.restore(state);
+        // SAFETY: just taken, for the main interpreter: PyGILState's is that, and `call` admits no other.
+        let done = work(&unsafe { Held::new() });
+        // The GIL is held; the state is the same one again.
+        python.save();
+        Some(done)
+    }
+}
+
+impl Drop for Attachment<'_> {
+    fn drop(&mut self) {
+        if let Attachment::Foreign(python, state, before) = *self
+            && !python.is_down()
+        {
+            python.restore(state);
+            // SAFETY: what Ensure returned on this thread.
+            unsafe { (python.PyGILState_Release)(before) };
         }
     }
 }
@@ -245,7 +322,6 @@ impl Python {
 
     /// Takes it again.
     pub(crate) fn restore(&self, state: *mut c_void) {
-        // SAFETY: what `save` returned on this thread, not restored since.
-        or_sleep(|| unsafe { (self.PyEval_RestoreThread)(state) });
+        or_sleep(self.PyEval_RestoreThread, state);
     }
 }

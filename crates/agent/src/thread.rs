@@ -1,7 +1,7 @@
 //! The agent's thread: answers the mailbox, carries out the policy, and is not there during a fork or an exit.
 //!
-//! Python does not know it: it takes the GIL only to heal, has all signals blocked, and no Python object. It is
-//! stopped before `os.fork` and started again on both sides (a process of several threads that forks is
+//! Python runs nothing in it: it has a thread state, takes the GIL only to heal, has all signals blocked, and no
+//! Python object. It is stopped before `os.fork` and started again on both sides (a process of several threads that forks is
 //! warned of by CPython 3.12+, and a fork in the middle of a slice must not be), and stopped for good by an
 //! exit callback, before the interpreter ends.
 
@@ -21,6 +21,8 @@ use crate::wanted;
 
 /// How often the mailbox is looked into, at least.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is seen whether Python has started.
+const START: Duration = Duration::from_millis(5);
 const STACK: usize = 512 << 10;
 
 /// A thread, and its own sign to stop: the next one may be started before it has seen it.
@@ -183,10 +185,14 @@ impl Drop for Signals {
 
 fn run(stop: &AtomicBool) {
     let Ok(python) = python() else { return };
-    let attachment = Attachment::Foreign(python);
+    let stop = || stop.load(Ordering::Acquire);
+    // Loaded by a sitecustomize: 3.15 says only after it that it has started.
+    while !python.has_started() && !stop() {
+        sleep(START);
+    }
+    let Some(attachment) = Attachment::foreign(python) else { return };
     table().set_listening(std::process::id(), true);
     let mut auto = auto::State::default();
-    let stop = || stop.load(Ordering::Acquire);
     while !stop() {
         let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
         sleep(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));

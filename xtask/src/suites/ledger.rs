@@ -207,6 +207,10 @@ impl Ledger {
             let note = record.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
             let _ = writeln!(page, "- {} {}: `{names}`{note}", record.version, record.test);
         }
+        page += "\n## What is left out\n\n";
+        for (minor, file, name, why) in super::choice::LEFT_OUT {
+            let _ = writeln!(page, "- 3.{minor} and later, {file}: `{name}`: {why}.");
+        }
         page += "\n## What fails without us\n\nFor want of a network, a locale, a user that is not root, or a \
                  library of another version; the rest of each file passes under purge as it does without.\n\n";
         for version in &versions {
