@@ -104,7 +104,7 @@ impl State {
                 ),
             );
         } else if now - at > policy.every * 10 {
-            self.wait = self.wait / 2;
+            self.wait /= 2;
             self.last = None;
         }
     }

@@ -144,9 +144,11 @@ fn raise(python: &Python, exception: &str, message: &str) {
 unsafe extern "C" fn exec(module: Object) -> c_int {
     let Ok(python) = python() else { return -1 };
     // A fork in another thread, in the middle of an allocation of ours, must not keep our allocator's lock.
-    // SAFETY: registers handlers with pthread_atfork, once.
     static FORKS: std::sync::Once = std::sync::Once::new();
-    FORKS.call_once(|| unsafe { dlmalloc::enable_alloc_after_fork() });
+    FORKS.call_once(|| {
+        // SAFETY: registers handlers with pthread_atfork, once.
+        unsafe { dlmalloc::enable_alloc_after_fork() }
+    });
     // SAFETY: the GIL is held.
     let main = unsafe { (python.PyInterpreterState_Get)() == (python.PyInterpreterState_Main)() };
     if !main {

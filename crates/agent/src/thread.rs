@@ -199,24 +199,10 @@ fn run(stop: &AtomicBool) {
         if stop() || python.is_down() {
             break;
         }
-        if let Some(request) =
-            table().request().filter(|r| ANSWERED.swap(r.token, Ordering::AcqRel) != r.token)
-        {
-            if in_time(&request, &attachment) {
-                table().answer(request.token, Stage::Begun, "");
-                let order = Order {
-                    level: asked(request.ask),
-                    collect: request.collect,
-                    slice: Duration::from_micros(request.slice_us),
-                };
-                match heal(order, &attachment, &stop) {
-                    Ok(healed) => {
-                        let text = serde_json::to_string(&healed).unwrap_or_default();
-                        table().answer(request.token, Stage::Done, &text);
-                    }
-                    Err(why) => table().answer(request.token, Stage::Refused, &why),
-                }
-            }
+        let request = table().request();
+        let new = request.filter(|r| ANSWERED.swap(r.token, Ordering::AcqRel) != r.token);
+        if let Some(request) = new.filter(|r| in_time(r, &attachment)) {
+            carry_out(&request, &attachment, &stop);
         }
         if wanted::is_wanted() {
             attachment.held(wanted::serve);
@@ -228,6 +214,23 @@ fn run(stop: &AtomicBool) {
         }
     }
     table().set_listening(std::process::id(), false);
+}
+
+/// Heals as it was asked to, and answers.
+fn carry_out(request: &Request, attachment: &Attachment, stop: &dyn Fn() -> bool) {
+    table().answer(request.token, Stage::Begun, "");
+    let order = Order {
+        level: asked(request.ask),
+        collect: request.collect,
+        slice: Duration::from_micros(request.slice_us),
+    };
+    match heal(order, attachment, stop) {
+        Ok(healed) => {
+            let text = serde_json::to_string(&healed).unwrap_or_default();
+            table().answer(request.token, Stage::Done, &text);
+        }
+        Err(why) => table().answer(request.token, Stage::Refused, &why),
+    }
 }
 
 /// Whether a request may be begun. Waiting for the GIL may take until after its deadline, or until it was taken back:

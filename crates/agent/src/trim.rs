@@ -4,7 +4,7 @@
 //! Owns who that is (the library that `malloc` comes from) and its call. Runs without the GIL: a trim of a
 //! large heap takes long, and only threads that allocate from the arena at hand wait for it.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::Instant;
 
 use crate::pages::{OS_PAGE, PageMap};
@@ -19,11 +19,17 @@ pub(crate) struct Trimmed {
     pub(crate) ms: f64,
 }
 
+type Trim = unsafe extern "C" fn(usize) -> c_int;
+type Collect = unsafe extern "C" fn(bool);
+type Release = unsafe extern "C" fn();
+type Mallctl =
+    unsafe extern "C" fn(*const c_char, *mut c_void, *mut usize, *mut c_void, usize) -> c_int;
+
 enum Malloc {
-    Glibc(unsafe extern "C" fn(usize) -> c_int),
-    Jemalloc(unsafe extern "C" fn(*const i8, *mut c_void, *mut usize, *mut c_void, usize) -> c_int),
-    Mimalloc(unsafe extern "C" fn(bool)),
-    Tcmalloc(unsafe extern "C" fn()),
+    Glibc(Trim),
+    Jemalloc(Mallctl),
+    Mimalloc(Collect),
+    Tcmalloc(Release),
 }
 
 /// The file that a function's code is in.
@@ -70,16 +76,16 @@ fn malloc() -> Result<Malloc, String> {
         if let Some(at) = its(&["malloc_trim\0"])
             && name.starts_with("libc")
         {
-            return Ok(Malloc::Glibc(std::mem::transmute::<*mut c_void, _>(at)));
+            return Ok(Malloc::Glibc(std::mem::transmute::<*mut c_void, Trim>(at)));
         }
         if let Some(at) = its(&["mallctl\0", "je_mallctl\0"]) {
-            return Ok(Malloc::Jemalloc(std::mem::transmute::<*mut c_void, _>(at)));
+            return Ok(Malloc::Jemalloc(std::mem::transmute::<*mut c_void, Mallctl>(at)));
         }
         if let Some(at) = its(&["mi_collect\0"]) {
-            return Ok(Malloc::Mimalloc(std::mem::transmute::<*mut c_void, _>(at)));
+            return Ok(Malloc::Mimalloc(std::mem::transmute::<*mut c_void, Collect>(at)));
         }
         if let Some(at) = its(&["MallocExtension_ReleaseFreeMemory\0"]) {
-            return Ok(Malloc::Tcmalloc(std::mem::transmute::<*mut c_void, _>(at)));
+            return Ok(Malloc::Tcmalloc(std::mem::transmute::<*mut c_void, Release>(at)));
         }
     }
     Err(format!("malloc is {name}'s here, which has no call to give memory back that is known"))

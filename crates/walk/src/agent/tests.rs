@@ -129,7 +129,7 @@ impl Plan {
                 let carved = G.blocks(class) as u32;
                 // Nothing is live in the middle of the pool: there pages are dead. The second block stays listed.
                 let middle = carved / 4..carved / 4 * 3;
-                let is_free = |s: &u32| s % step != 0 || middle.contains(s) || *s == 1;
+                let is_free = |s: &u32| !s.is_multiple_of(step) || middle.contains(s) || *s == 1;
                 let free: Vec<u32> = (0..carved).filter(is_free).collect();
                 let pool = losing(at, (class, carved, &free), wanted, G);
                 entry.set_dropped(n, pool.dropped);
