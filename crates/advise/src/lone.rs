@@ -304,7 +304,12 @@ mod tests {
         let mut main = heap("malloc main arena", MIB, 30 * MIB);
         main.kind = OwnerKind::Malloc;
         let mut s = snapshot(vec![heap("pymalloc", MIB, 40 * MIB), main]);
-        s.ladder = Ladder { trim: Some(25 * MIB), ideal: Some(60 * MIB), ..Default::default() };
+        s.ladder = Ladder {
+            trim: Some(25 * MIB),
+            purge: Some(37 * MIB),
+            ideal: Some(60 * MIB),
+            ..Default::default()
+        };
         let arena = |main, free| MallocArena {
             main,
             free: free * MIB,
@@ -326,6 +331,7 @@ mod tests {
             [
                 name("rebuild pymalloc's survivors", Some(35)),
                 name("trim malloc", Some(25)),
+                name("purge pymalloc", Some(12)),
                 name("fewer malloc arenas", None),
                 name("pin malloc's mmap threshold", None),
             ]

@@ -15,7 +15,8 @@ use crate::words::{share, short};
 
 /// What helps a fragmented process.
 pub(crate) fn of_fragmentation(snapshot: &Snapshot) -> Vec<Remedy> {
-    let all = [trim(snapshot), rebuild(snapshot), arenas(snapshot), threshold(snapshot)];
+    let all =
+        [trim(snapshot), purge(snapshot), rebuild(snapshot), arenas(snapshot), threshold(snapshot)];
     let mut named: Vec<_> = all.into_iter().flatten().collect();
     named.extend(of_objects(snapshot, LEAST_REMEDY));
     // Those whose gain is not known stand last.
@@ -86,12 +87,34 @@ fn trim(snapshot: &Snapshot) -> Option<Remedy> {
     Some(Remedy {
         name: "trim malloc".into(),
         bytes: Some(bytes),
-        command: "in the process: import ctypes; ctypes.CDLL(None).malloc_trim(0)".into(),
+        command: fix(snapshot, " --level trim").unwrap_or_else(|| {
+            "in the process: import ctypes; ctypes.CDLL(None).malloc_trim(0)".into()
+        }),
     })
 }
 
-/// No command of this version returns pymalloc's free pools. What would come back is bounded by
-/// what is free there, and by perfect packing.
+fn purge(snapshot: &Snapshot) -> Option<Remedy> {
+    let ladder = snapshot.ladder;
+    let bytes = ladder.purge?.saturating_sub(ladder.trim.unwrap_or(0));
+    (bytes > LEAST_REMEDY).then(|| Remedy {
+        name: "purge pymalloc".into(),
+        bytes: Some(bytes),
+        command: fix(snapshot, "").unwrap_or_else(|| {
+            "start it with pydefrag run --fix, or import pydefrag in it and call pydefrag.purge()"
+                .into()
+        }),
+    })
+}
+
+/// The command that heals this process as it is: CPython 3.14 and later lets the agent in.
+fn fix(snapshot: &Snapshot, level: &str) -> Option<String> {
+    let python = snapshot.process.python.as_ref()?;
+    let minor: u32 = python.version.split('.').nth(1)?.parse().ok()?;
+    (minor >= 14).then(|| format!("pydefrag fix {}{level}", snapshot.process.pid))
+}
+
+/// Moving what survives is no command of this version. What would come back is bounded by what is free there, and by
+/// perfect packing.
 fn rebuild(snapshot: &Snapshot) -> Option<Remedy> {
     let pymalloc = snapshot.owners.iter().filter(|o| o.kind == OwnerKind::Pymalloc);
     let free =
