@@ -20,7 +20,7 @@ macro_rules! scenarios {
 
 scenarios! {
     gives_back survivors threads asyncio forks fork_from_a_thread subinterpreters frozen in_a_collection
-    collects hooks bad_requests
+    collects hooks bad_requests policy
 }
 
 /// Debug hooks wrap pymalloc; its structures are what they were.

@@ -311,6 +311,38 @@ def in_a_collection():
     assert len(done) >= 15 and deep(kept) == before
 
 
+def policy():
+    """Heals in a trough, not in a peak, and waits when what came back is wanted again."""
+    agent.call("auto", every_ms=100)
+    heals = lambda: agent.call("status")["heals"]
+
+    def until(wanted, seconds):
+        patience = time.monotonic() + seconds
+        while not wanted() and time.monotonic() < patience:
+            time.sleep(0.05)
+        return wanted()
+
+    def peak():
+        return [("k%d" % i) if i % 20 == 0 else [i, (i,)] for i in range(300000)]
+
+    everything = peak()
+    time.sleep(1.5)
+    assert heals() == 0, "healed in a peak"
+    kept = everything[::20]
+    del everything
+    assert until(lambda: heals() == 1, 20), "did not heal in a trough"
+    time.sleep(1)
+    assert heals() == 1, "healed again with nothing new"
+    # What was given back is wanted again at once: no more heals for a while, however often that happens.
+    for _ in range(3):
+        more = peak()
+        time.sleep(0.5)
+        del more
+        time.sleep(0.7)
+    assert heals() <= 2, heals()
+    assert len(kept) == 15000
+
+
 def collects():
     """Collections happen where they are asked for, and only there."""
     seen = []

@@ -1,12 +1,13 @@
 //! The policy that may be left on: heals in troughs, gives up what does not last, and counts what it costs.
 //!
-//! Owns when. A heal is due when memory in use has fallen since its last peak and no longer moves; it does not
-//! come again before the program has used more, and less, once more. Where what a heal gave back was faulted in
-//! again, the next one waits twice as long. Its own processor time stays under a hundredth.
+//! Owns when. A heal is due when what pymalloc's pools or malloc have in use has fallen since its last peak and no
+//! longer moves; it does not come again before the program has used more, and less, once more. Where what a heal gave
+//! back was faulted in again, the next one waits, each time twice as long. Its own processor time, looks included, stays
+//! under a hundredth.
 
 use std::time::{Duration, Instant};
 
-use crate::heal::{Healed, Level, Order, heal};
+use crate::heal::{Healed, Level, Order, cpu, heal};
 use crate::pages::OS_PAGE;
 use crate::python::Attachment;
 
@@ -25,30 +26,58 @@ pub(crate) struct Auto {
 
 /// At most this part of one processor's time.
 const SHARE: f64 = 0.01;
-/// RSS that moved by less than this between two looks is at rest.
+/// Use has fallen when it is at most this part of its peak since the last heal.
+const TROUGH: f64 = 0.75;
+/// Use that moved by less than this between two looks is at rest.
 const REST: f64 = 0.02;
-/// A pass must promise this much: RSS fell by it since the peak, or the heap was never purged.
+/// So many looks in a row at rest are a trough.
+const CALM: u32 = 3;
+/// So many bytes must be free since the peak.
 const WORTH: u64 = 8 << 20;
 /// Of what was given back, more than this in RSS again at the next looks: it was wanted.
 const REFAULTED: f64 = 0.5;
+/// How long nothing is done then, in looks; twice as long each time that follows.
+const FIRST_WAIT: u32 = 30;
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Use of one allocator, over time.
+#[derive(Default)]
+struct Use {
+    now: u64,
+    /// Since the last heal.
+    peak: u64,
+    calm: u32,
+}
+
+impl Use {
+    fn look(&mut self, used: u64) {
+        let rest = used.abs_diff(self.now) as f64 <= REST * used.max(1) as f64;
+        self.calm = if rest { self.calm + 1 } else { 0 };
+        self.now = used;
+        self.peak = self.peak.max(used);
+    }
+
+    /// It has fallen, and no longer moves.
+    fn is_trough(&self) -> bool {
+        self.calm >= CALM
+            && self.now as f64 <= TROUGH * self.peak as f64
+            && self.peak - self.now >= WORTH
+    }
+}
 
 /// What it remembers.
 #[derive(Default)]
 pub(crate) struct State {
     looked: Option<Instant>,
-    rss: u64,
-    /// Faults of the process at the last look.
-    faults: u64,
-    /// Processor time that heals have used, and since when.
-    used: Duration,
+    pymalloc: Use,
+    malloc: Use,
+    /// Processor time that looks and heals have used, in milliseconds, and since when.
+    used_ms: f64,
     since: Option<Instant>,
     not_before: Option<Instant>,
     wait: Duration,
-    /// What the last heal gave back, and RSS behind it.
+    /// What the last heal gave back, RSS behind it, and when.
     last: Option<(u64, u64, Instant)>,
-    /// Faults since the last heal: memory was used in between.
-    worked: u64,
 }
 
 impl State {
@@ -58,40 +87,45 @@ impl State {
         if self.looked.is_some_and(|at| now - at < policy.every) {
             return;
         }
-        let Some((rss, faults)) = resident() else { return };
-        let first = self.looked.is_none();
-        let moved = rss.abs_diff(self.rss) as f64 > REST * rss.max(1) as f64;
-        let faulted = faults.saturating_sub(self.faults) * OS_PAGE;
         self.looked = Some(now);
-        self.rss = rss;
-        self.faults = faults;
-        self.since.get_or_insert(now);
-        self.worked += faulted;
+        let begun = cpu();
+        let since = *self.since.get_or_insert(now);
+        let Some(rss) = resident() else { return };
         self.judge(now, rss, policy);
-        let busy = faulted as f64 > REST * rss as f64;
-        if !policy.always {
-            let early = self.not_before.is_some_and(|at| now < at);
-            let broke = self.used.as_secs_f64()
-                > SHARE * (now - self.since.unwrap_or(now)).as_secs_f64().max(1.0);
-            if first || moved || busy || early || broke || self.worked < WORTH {
-                return;
+        let due = policy.always || self.is_due(now, since, attachment);
+        if due && !stop() {
+            let order = Order { level: Level::Purge, collect: false, slice: policy.slice };
+            match heal(order, attachment, stop) {
+                Ok(healed) => self.healed(&healed, rss, policy),
+                Err(why) => {
+                    self.not_before = Some(now + Duration::from_secs(60));
+                    log(policy, &format!("nothing was done: {why}"));
+                }
             }
         }
-        let order = Order { level: Level::Purge, collect: false, slice: policy.slice };
-        match heal(order, attachment, stop) {
-            Ok(healed) => self.healed(&healed, rss, policy),
-            Err(why) => {
-                self.not_before = Some(now + Duration::from_secs(60));
-                log(policy, &format!("nothing was done: {why}"));
-            }
+        self.used_ms += cpu() - begun;
+    }
+
+    fn is_due(&mut self, now: Instant, since: Instant, attachment: &Attachment) -> bool {
+        // Looking costs too.
+        let spent = (now - since).as_secs_f64().max(10.0) * 1e3;
+        if self.used_ms > SHARE * spent || self.not_before.is_some_and(|at| now < at) {
+            return false;
         }
+        if let Some(used) = crate::heal::pools_in_use(attachment) {
+            self.pymalloc.look(used);
+        }
+        if let Some(used) = crate::trim::in_use() {
+            self.malloc.look(used);
+        }
+        self.pymalloc.is_trough() || self.malloc.is_trough()
     }
 
     /// What came of the last heal.
     fn judge(&mut self, now: Instant, rss: u64, policy: &Auto) {
         let Some((back, after, at)) = self.last else { return };
         if rss.saturating_sub(after) as f64 > REFAULTED * back as f64 && back >= WORTH / 2 {
-            self.wait = (self.wait * 2).clamp(policy.every * 4, LONGEST_WAIT);
+            self.wait = (self.wait * 2).clamp(policy.every * FIRST_WAIT, LONGEST_WAIT);
             self.not_before = Some(now + self.wait);
             self.last = None;
             let again = (rss - after) as f64 / (1 << 20) as f64;
@@ -110,9 +144,10 @@ impl State {
     }
 
     fn healed(&mut self, healed: &Healed, before: u64, policy: &Auto) {
-        let Some((after, faults)) = resident() else { return };
-        self.used += Duration::from_secs_f64(healed.cpu_ms / 1e3);
-        (self.rss, self.faults, self.worked) = (after, faults, 0);
+        let Some(after) = resident() else { return };
+        for of in [&mut self.pymalloc, &mut self.malloc] {
+            (of.peak, of.calm) = (of.now, 0);
+        }
         let back = before.saturating_sub(after);
         self.last = Some((back, after, Instant::now()));
         let mib = |b: u64| b as f64 / (1 << 20) as f64;
@@ -139,15 +174,9 @@ fn log(policy: &Auto, line: &str) {
     }
 }
 
-/// RSS in bytes and page faults so far.
-fn resident() -> Option<(u64, u64)> {
+/// RSS in bytes.
+fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage fills the structure; zeros are a value of it.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    Some((pages * OS_PAGE, usage.ru_minflt as u64))
+    Some(pages * OS_PAGE)
 }

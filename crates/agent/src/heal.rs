@@ -121,6 +121,17 @@ pub(crate) fn place(python: &Python, attachment: &Attachment) -> Result<Place, S
     Ok(place)
 }
 
+/// Bytes of pymalloc's pools that are in use; none where there is no pymalloc to purge.
+pub(crate) fn pools_in_use(attachment: &Attachment) -> Option<u64> {
+    let place = place(python().ok()?, attachment).ok()?;
+    attachment.held(|held| {
+        let (_, most) = crate::arenas::array(held, &place);
+        let arenas = (0..most).filter_map(|i| crate::arenas::nth(held, &place, i));
+        let pools = arenas.map(|a| u64::from(a.arena.ntotalpools - a.arena.nfreepools));
+        pools.sum::<u64>() * place.geometry.pool_size
+    })
+}
+
 /// Carries out an order; `stop` ends it at the end of a slice. The error is a sentence: nothing was done.
 pub(crate) fn heal(
     order: Order,
@@ -228,7 +239,7 @@ fn usage(who: libc::c_int) -> libc::rusage {
 }
 
 /// Processor time of this thread, in milliseconds.
-fn cpu() -> f64 {
+pub(crate) fn cpu() -> f64 {
     let usage = usage(libc::RUSAGE_THREAD);
     let ms = |t: libc::timeval| t.tv_sec as f64 * 1e3 + t.tv_usec as f64 / 1e3;
     ms(usage.ru_utime) + ms(usage.ru_stime)

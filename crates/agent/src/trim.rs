@@ -144,15 +144,27 @@ fn consolidates() -> bool {
     minor.is_none_or(|m| m < 43)
 }
 
-/// Whether any fastbin has a chunk, by glibc's own count (`fsmblks`, mallinfo(3)); true where it does not tell.
+/// Whether any fastbin has a chunk, by glibc's own count (`fsmblks`); true where it does not tell.
 fn fastbins() -> bool {
+    mallinfo2().is_none_or(|info| info[6] != 0)
+}
+
+/// Bytes that malloc has handed out (`uordblks` and `hblkhd`), where glibc's tells. It walks malloc's bins.
+pub(crate) fn in_use() -> Option<u64> {
+    let Ok(Malloc::Glibc(_)) = malloc() else { return None };
+    mallinfo2().map(|info| (info[7] + info[4]) as u64)
+}
+
+/// `mallinfo2(3)`, since glibc 2.33: arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks,
+/// keepcost.
+fn mallinfo2() -> Option<[usize; 10]> {
     #[repr(C)]
     struct Mallinfo2([usize; 10]);
-    let Some(at) = symbol("mallinfo2\0") else { return true };
-    // SAFETY: `struct mallinfo2 mallinfo2(void)`, ten size_t (malloc.h, since 2.33).
+    let at = symbol("mallinfo2\0")?;
+    // SAFETY: `struct mallinfo2 mallinfo2(void)`, ten size_t (malloc.h).
     let info: unsafe extern "C" fn() -> Mallinfo2 = unsafe { std::mem::transmute(at) };
     // SAFETY: may be called by any thread.
-    unsafe { info() }.0[6] != 0
+    Some(unsafe { info() }.0)
 }
 
 /// Bytes of the main heap that another process maps too.
