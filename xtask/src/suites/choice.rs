@@ -79,13 +79,21 @@ pub(super) const SUBSET: &[&str] = &[
 pub(super) const SUBSET_OF_OTHERS: &[&str] = &["test_dict", "test_gc", "test_list", "test_weakref"];
 
 /// Tests that are left out: since which minor, of which file, which, why.
-pub(super) const LEFT_OUT: &[(u32, &str, &str, &str)] = &[(
-    12,
-    "test_capi",
-    "test_interp_init",
-    "it makes interpreters with a GIL of their own that share the main one's pymalloc, which only ever works in a \
+pub(super) const LEFT_OUT: &[(u32, &str, &str, &str)] = &[
+    (
+        10,
+        "test_socket",
+        "ThreadedVSOCKSocketStreamTest",
+        "on some virtual machines it never ends, with us or without, and nor does the rest of the file",
+    ),
+    (
+        12,
+        "test_capi",
+        "test_interp_init",
+        "it makes interpreters with a GIL of their own that share the main one's pymalloc, which only ever works in a \
      process of one thread: `use_main_obmalloc` says that it \"must not\" be (Doc/c-api/init.rst)",
-)];
+    ),
+];
 
 /// Interpreters that run the whole suite, and those that run what uses most memory.
 pub(super) const WHOLE: &[&str] = &["3.11", "3.13", "3.14"];

@@ -212,7 +212,8 @@ impl Ledger {
             let _ = writeln!(page, "- 3.{minor} and later, {file}: `{name}`: {why}.");
         }
         page += "\n## What fails without us\n\nFor want of a network, a locale, a user that is not root, or a \
-                 library of another version; the rest of each file passes under purge as it does without.\n\n";
+                 library of another version; the rest of each file passes under purge as it does without, \
+                 unless the file never ends: then it shows nothing.\n\n";
         for version in &versions {
             let old = all.iter().filter(|r| r.outcome == Outcome::FailsWithoutUs);
             let old: Vec<_> = old.filter(|r| self::version(&r.version) == **version).collect();
