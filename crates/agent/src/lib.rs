@@ -7,7 +7,7 @@
 //! nothing: a purge only takes free pools off pymalloc's books, shortens free lists and gives OS pages back.
 //! Every precondition is checked before anything is written; one that fails is a sentence, and nothing was done.
 //!
-//! pymalloc is only touched while the main interpreter's GIL is held ([`python`]'s `Held` is the proof), in
+//! pymalloc is only touched while the main interpreter's GIL is held (`Held` of `python` is the proof), in
 //! slices, and is whole at the end of each.
 //!
 //! # Entry points
