@@ -219,7 +219,7 @@ impl Ask {
 pub const REQUEST: usize = 48;
 
 /// A request. As bytes: token `u64` @0, ask `u32` @8, collect `u32` @12, slice `u64` @16, deadline `u64` @24,
-/// check `u64` @32, [`Request::check`]. Written whole with one write; a torn one does not check and is not seen.
+/// check `u64` @32. Written whole with one write; a torn one does not check and is not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// A number that no other request has; not 0.
