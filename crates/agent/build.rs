@@ -15,6 +15,7 @@ const WRAPPED: &[&str] = &[
     "dlerror",
     "dlopen",
     "dlsym",
+    "dlvsym",
     "fstat64",
     "gettid",
     "lstat64",

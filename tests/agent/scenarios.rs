@@ -27,7 +27,7 @@ scenarios! {
 #[test]
 fn with_debug_hooks() {
     for on in purged() {
-        scenario(on, &["survivors"], &[("PYTHONMALLOC", "debug")]);
+        scenario(on, &["survivors", "20"], &[("PYTHONMALLOC", "debug")]);
         scenario(on, &["hooks"], &[("PYTHONDEVMODE", "1"), ("PYTHONWARNINGS", "ignore")]);
     }
 }

@@ -127,7 +127,7 @@ fn an_agent_of_another_version_is_refused_by_name() {
     let version = table(&target) + 8;
     poke(&target, version, &99u32.to_le_bytes());
     let out = fix(target.pid(), &[]).output().expect("the binary starts");
-    let said = refused(&out, "whose table has version 99");
+    let said = refused(&out, "publishes table version 99");
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
     unchanged.check(&mut target);
 }

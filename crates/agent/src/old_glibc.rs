@@ -32,6 +32,7 @@ old! {
     "dlerror" "GLIBC_2.2.5",
     "dlopen" "GLIBC_2.2.5",
     "dlsym" "GLIBC_2.2.5",
+    "dlvsym" "GLIBC_2.2.5",
     "pthread_attr_getguardsize" "GLIBC_2.2.5",
     "pthread_attr_getstack" "GLIBC_2.2.5",
     "pthread_attr_setguardsize" "GLIBC_2.2.5",
