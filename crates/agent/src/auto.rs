@@ -1,7 +1,7 @@
 //! The policy that may be left on: heals in troughs, gives up what does not last, and counts what it costs.
 //!
-//! Owns when. A heal is due when what pymalloc's pools or malloc have in use has fallen since its last peak and no
-//! longer moves; it does not come again before the program has used more, and less, once more. Where what a heal gave
+//! Owns when. A heal is due when pools of pymalloc lie free, or what malloc has in use has fallen since its last peak,
+//! and use no longer moves; it does not come again before the program has used more, and less, once more. Where what a heal gave
 //! back was faulted in again, the next one waits, each time twice as long. Its own processor time, looks included, stays
 //! under a hundredth.
 
@@ -26,7 +26,8 @@ pub(crate) struct Auto {
 
 /// At most this part of one processor's time.
 const SHARE: f64 = 0.01;
-/// Use has fallen when it is at most this part of its peak since the last heal.
+/// Use has fallen when it is at most this part of its peak since the last heal; of pymalloc's pools, of those that were
+/// ever used.
 const TROUGH: f64 = 0.75;
 /// Use that moved by less than this between two looks is at rest.
 const REST: f64 = 0.02;
@@ -112,13 +113,18 @@ impl State {
         if self.used_ms > SHARE * spent || self.not_before.is_some_and(|at| now < at) {
             return false;
         }
-        if let Some(used) = crate::heal::pools_in_use(attachment) {
+        let mut pools_free = false;
+        if let Some((used, free)) = crate::heal::pools(attachment) {
             self.pymalloc.look(used);
+            // What was free before the last heal is parked by now: no peak need be remembered.
+            pools_free = self.pymalloc.calm >= CALM
+                && free >= WORTH
+                && used as f64 <= TROUGH * (used + free) as f64;
         }
         if let Some(used) = crate::trim::in_use() {
             self.malloc.look(used);
         }
-        self.pymalloc.is_trough() || self.malloc.is_trough()
+        pools_free || self.malloc.is_trough()
     }
 
     /// What came of the last heal.

@@ -121,14 +121,21 @@ pub(crate) fn place(python: &Python, attachment: &Attachment) -> Result<Place, S
     Ok(place)
 }
 
-/// Bytes of pymalloc's pools that are in use; none where there is no pymalloc to purge.
-pub(crate) fn pools_in_use(attachment: &Attachment) -> Option<u64> {
+/// Bytes of pymalloc's pools in use, and of pools that are free though once used; none where there is no pymalloc to
+/// purge. Parked ones are neither.
+pub(crate) fn pools(attachment: &Attachment) -> Option<(u64, u64)> {
     let place = place(python().ok()?, attachment).ok()?;
+    let g = place.geometry;
     attachment.held(|held| {
         let (_, most) = crate::arenas::array(held, &place);
         let arenas = (0..most).filter_map(|i| crate::arenas::nth(held, &place, i));
-        let pools = arenas.map(|a| u64::from(a.arena.ntotalpools - a.arena.nfreepools));
-        pools.sum::<u64>() * place.geometry.pool_size
+        arenas.fold((0, 0), |(used, free), a| {
+            let a = a.arena;
+            let end = g.first_pool(a.address) + g.pools_in(a.address) * g.pool_size;
+            let carved = u64::from(a.nfreepools) * g.pool_size - (end - a.pool_address);
+            let in_use = u64::from(a.ntotalpools - a.nfreepools) * g.pool_size;
+            (used + in_use, free + carved)
+        })
     })
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn text_of(image: &Image, minor: u8, object: u64, most: usize) -> Opt
         (None, Some((data, _))) => data,
         (None, None) => return None,
     };
-    let width = s.kind as usize;
+    // An object that is being made, or was, may be of no kind.
+    let width = Some(s.kind as usize).filter(|w| matches!(w, 1 | 2 | 4))?;
     let count = s.length.min(most as u64) as usize;
     let mut bytes = vec![0; count * width];
     image.read(data, &mut bytes).ok()?;
