@@ -215,24 +215,30 @@ fn interrupted_at_moments(file: &Path, pid: u32, option: &str) {
         command.arg(file);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
     };
-    // How long it takes, here and now: it is interrupted at moments spread over that.
-    let start = Instant::now();
-    assert!(spawn().wait().expect("it ends").success());
-    let whole = start.elapsed();
-    fs::remove_file(file).expect("the whole file");
     let mut interrupted = 0;
-    for after in (0..12).map(|i| whole * i / 12) {
-        let mut child = spawn();
-        std::thread::sleep(after);
-        signal(child.id(), "INT");
-        let status = child.wait().expect("it ends");
-        let left: Vec<_> = fs::read_dir(folder).expect("our own folder").flatten().collect();
-        if status.signal() == Some(SIGINT) {
-            interrupted += 1;
-            assert!(left.is_empty(), "after {after:?}: {left:?}");
-        } else {
-            assert_eq!((status.code(), left.len()), (Some(0), 1), "after {after:?}: {left:?}");
-            fs::remove_file(file).expect("the whole file");
+    // On a busy machine the first one may take much longer than those that are interrupted: then once more.
+    for _ in 0..4 {
+        if interrupted > 3 {
+            break;
+        }
+        // How long it takes, here and now: it is interrupted at moments spread over that.
+        let start = Instant::now();
+        assert!(spawn().wait().expect("it ends").success());
+        let whole = start.elapsed();
+        fs::remove_file(file).expect("the whole file");
+        for after in (0..12).map(|i| whole * i / 12) {
+            let mut child = spawn();
+            std::thread::sleep(after);
+            signal(child.id(), "INT");
+            let status = child.wait().expect("it ends");
+            let left: Vec<_> = fs::read_dir(folder).expect("our own folder").flatten().collect();
+            if status.signal() == Some(SIGINT) {
+                interrupted += 1;
+                assert!(left.is_empty(), "after {after:?}: {left:?}");
+            } else {
+                assert_eq!((status.code(), left.len()), (Some(0), 1), "after {after:?}: {left:?}");
+                fs::remove_file(file).expect("the whole file");
+            }
         }
     }
     assert!(interrupted > 3, "it was never interrupted midway");
