@@ -342,6 +342,18 @@ def policy():
         time.sleep(0.7)
     assert heals() <= 2, heals()
     assert len(kept) == 15000
+    # A worker that can do nothing about free pools, for its master shares them, tries once and not again.
+    agent.call("stop")
+    more = peak()
+    del more
+    pid = os.fork()
+    if pid == 0:
+        first = heals()
+        agent.call("auto", every_ms=50)
+        time.sleep(3)
+        os._exit(heals() - first)
+    tried = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert tried <= 1, tried
 
 
 def collects():

@@ -72,6 +72,8 @@ pub(crate) struct State {
     looked: Option<Instant>,
     pymalloc: Use,
     malloc: Use,
+    /// Bytes of free pools that the last heal had to leave: a fork shares them, or they serve the next requests.
+    left: u64,
     /// Processor time that looks and heals have used, in milliseconds, and since when.
     used_ms: f64,
     since: Option<Instant>,
@@ -97,7 +99,10 @@ impl State {
         if due && !stop() {
             let order = Order { level: Level::Purge, collect: false, slice: policy.slice };
             match heal(order, attachment, stop) {
-                Ok(healed) => self.healed(&healed, rss, policy),
+                Ok(healed) => {
+                    self.left = crate::heal::pools(attachment).map_or(0, |(_, free)| free);
+                    self.healed(&healed, rss, policy);
+                }
                 Err(why) => {
                     self.not_before = Some(now + Duration::from_secs(60));
                     log(policy, &format!("nothing was done: {why}"));
@@ -116,9 +121,10 @@ impl State {
         let mut pools_free = false;
         if let Some((used, free)) = crate::heal::pools(attachment) {
             self.pymalloc.look(used);
-            // What was free before the last heal is parked by now: no peak need be remembered.
+            // What could be parked at the last heal is: no peak need be remembered.
+            self.left = self.left.min(free);
             pools_free = self.pymalloc.calm >= CALM
-                && free >= WORTH
+                && free - self.left >= WORTH
                 && used as f64 <= TROUGH * (used + free) as f64;
         }
         if let Some(used) = crate::trim::in_use() {
