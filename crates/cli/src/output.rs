@@ -117,9 +117,23 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)))
 }
 
+/// The signals by which somebody asks for an end.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Whether one of them waits to be let through (proc_pid_status(5): SigPnd of the thread, ShdPnd of the process).
+fn is_end_wanted() -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let masks = status.lines().filter_map(|line| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    let pending = masks.fold(0, |all, mask| all | mask);
+    ENDING.iter().any(|signal| pending >> (*signal as u32 - 1) & 1 == 1)
+}
+
 /// Ctrl-C waits until a temporary file has its name or is gone.
 fn uninterrupted<T>(work: impl FnOnce() -> T) -> T {
-    let ending: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let ending: SigSet = ENDING.into_iter().collect();
     let before = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let done = work();
     if let Ok(before) = before {
@@ -143,6 +157,10 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = temporary_beside(path)?;
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
+    // Both may have taken long: whoever has asked for an end meanwhile wants no file any more.
+    if is_end_wanted() {
+        return Err(std::io::ErrorKind::Interrupted.into());
+    }
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
