@@ -27,7 +27,8 @@ fn private(pid: u64) -> u64 {
     sum
 }
 
-/// In master and workers alike: neither the sum of their PSS nor that of their own pages rises by a heal.
+/// In master and workers alike: neither the sum of their PSS rises by a heal, nor what the one that heals has for
+/// itself. What it drops may leave another as the only one that holds a page: that is no copy.
 #[test]
 fn what_a_fork_shares_is_left_alone() {
     let agent = library();
@@ -43,18 +44,16 @@ fn what_a_fork_shares_is_left_alone() {
             std::iter::once(u64::from(master.pid())).chain(workers.iter().copied()).collect()
         };
         let all = all();
-        let sums = || {
-            (all.iter().map(|p| pss(*p)).sum::<u64>(), all.iter().map(|p| private(*p)).sum::<u64>())
-        };
+        let sum = || all.iter().map(|p| pss(*p)).sum::<u64>();
         // What the agent needs itself is there before it is counted.
         for who in 0..=workers.len() {
             master.ask(&format!("check {who}"));
         }
         for round in 0..3 {
             for who in 0..=workers.len() {
-                let (before, own_before) = sums();
+                let (before, own_before) = (sum(), private(all[who]));
                 let said = master.ask(&format!("heal {who}"));
-                let (after, own_after) = sums();
+                let (after, own_after) = (sum(), private(all[who]));
                 let what = format!("{}: round {round}, process {who}: {said}", on.name);
                 // The kernel's counts and the answer itself move by some pages; the first time, what the agent needs.
                 let slack = if round == 0 { 512 << 10 } else { 128 << 10 };
@@ -64,12 +63,12 @@ fn what_a_fork_shares_is_left_alone() {
             master.ask("churn");
         }
         // And what a worker has made for itself since is given back.
-        let (before, _) = sums();
+        let before = sum();
         master.ask("fill 1");
-        let (filled, _) = sums();
+        let filled = sum();
         assert!(filled > before + (16 << 20), "{}: {before} -> {filled}", on.name);
         master.ask("heal 1");
-        let (after, _) = sums();
+        let after = sum();
         assert!(after + (8 << 20) < filled, "{}: {before} -> {filled} -> {after}", on.name);
     }
 }
