@@ -76,7 +76,15 @@ pub(super) const SUBSET: &[&str] = &[
 ];
 
 /// The subset where the interpreters before have run all of it.
-pub(super) const SUBSET_OF_OTHERS: &[&str] = &["test_dict", "test_gc", "test_list", "test_weakref"];
+pub(super) const SUBSET_OF_OTHERS: &[&str] = &[
+    "test_dict",
+    "test_gc",
+    "test_list",
+    "test_pickle",
+    "test_set",
+    "test_tracemalloc",
+    "test_weakref",
+];
 
 /// Tests that are left out: since which minor, of which file, which, why.
 pub(super) const LEFT_OUT: &[(u32, &str, &str, &str)] = &[
