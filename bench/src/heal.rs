@@ -20,8 +20,8 @@ use crate::table::Table;
 
 const INTERPRETERS: [&str; 2] = ["3.11", "3.13"];
 
-/// What the agent may weigh: a MiB.
-const AGENT: f64 = (1 << 20) as f64;
+/// What the agent may weigh: its data, a stack and what it has allocated.
+const AGENT: f64 = (128 << 10) as f64;
 
 /// A program of the workloads, and what a heal has to leave of it.
 struct Program {
@@ -101,7 +101,7 @@ pub(crate) fn measure(tool: &Path, args: &[String]) -> anyhow::Result<()> {
         "# What a heal leaves\n\n\
          Made by `cargo run --release -p pydefrag-bench -- heal --write`; `bench/src/heal.rs` says what exactly is\n\
          measured. Each program runs to its end in each way, and a second after its memory was given back its RSS is\n\
-         read: the median of {rounds}. A program may end with a MiB more than untouched: the agent itself.\n\n{}\n\n{}## Limits\n\n{}",
+         read: the median of {rounds}. A program may end with 128 KiB more than untouched: the agent itself.\n\n{}\n\n{}## Limits\n\n{}",
         crate::table::machine(),
         ledger.markdown(),
         table.markdown()

@@ -145,6 +145,7 @@ pub(crate) fn heal(
     attachment: &Attachment,
     stop: &dyn Fn() -> bool,
 ) -> Result<Healed, String> {
+    weight::take_up();
     let python = python()?;
     if !SLICES.contains(&order.slice) {
         return Err(format!(
@@ -215,7 +216,6 @@ pub(crate) fn heal(
     PURGES.fetch_add(u64::from(healed.purged.slices > 0), Ordering::Relaxed);
     PARKED.fetch_add(healed.purged.pools_parked, Ordering::Relaxed);
     DROPPED.fetch_add(healed.purged.bytes_dropped, Ordering::Relaxed);
-    weight::lay_down();
     Ok(healed)
 }
 

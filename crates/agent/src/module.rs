@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::auto::Auto;
 use crate::heal::{Level, Order, heal, so_far};
 use crate::python::{Attachment, Object, Python, python, symbol};
-use crate::{own, thread};
+use crate::{own, thread, weight};
 
 /// `PyMethodDef`.
 #[repr(C)]
@@ -235,7 +235,16 @@ fn guarded(work: impl FnOnce() -> Result<Value, String> + std::panic::UnwindSafe
     }
 }
 
+#[unsafe(link_section = "pydefrag_idle")]
 unsafe extern "C" fn call(_: Object, argument: Object) -> Object {
+    weight::take_up();
+    let object = converse(argument);
+    weight::lay_down();
+    object
+}
+
+#[inline(never)]
+fn converse(argument: Object) -> Object {
     let Ok(python) = python() else { return std::ptr::null_mut() };
     let mut length = 0;
     // SAFETY: the GIL is held; where the argument is no str, null comes with an exception set.

@@ -14,8 +14,11 @@ use pydefrag_heap::{Snapshot, pdsnap};
 use pydefrag_image::{Image, ProcessFacts};
 use pydefrag_walk::{Asked, Looked, Runtime, Wanted, explain};
 
+use crate::weight;
+
 /// Looks at this process.
 fn look(wanted: Wanted) -> Result<Looked, String> {
+    weight::take_up();
     let facts = ProcessFacts::of(std::process::id() as i32).map_err(|e| e.to_string())?;
     let image = Image::open(&facts).map_err(|e| e.to_string())?;
     let runtime = Runtime::find(&image).map_err(|e| e.to_string())?;
@@ -89,6 +92,12 @@ pub(crate) fn on(signal: c_int, folder: PathBuf) -> Result<(), String> {
 
 extern "C" fn handler(_: c_int) {
     SIGNALLED.store(true, Ordering::Release);
+}
+
+/// Whether a signal came that nobody has looked at.
+#[inline]
+pub(crate) fn is_signalled() -> bool {
+    SIGNALLED.load(Ordering::Acquire)
 }
 
 /// The thread's look whether a signal came.

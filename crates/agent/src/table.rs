@@ -43,6 +43,7 @@ pub(crate) fn table() -> &'static Table {
 }
 
 impl Table {
+    #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
         &self.0[offset / 8]
     }
@@ -82,6 +83,12 @@ impl Table {
             b.copy_from_slice(&self.0[at::REQUEST / 8 + i].load(Ordering::Acquire).to_le_bytes());
         }
         Request::of(&bytes)
+    }
+
+    /// The token of the request that lies in the mailbox; 0 where none ever did.
+    #[inline]
+    pub(crate) fn request_token(&self) -> u64 {
+        self.word(at::REQUEST).load(Ordering::Acquire)
     }
 
     /// There is no answer: what was begun in the process that forked us is not begun here.

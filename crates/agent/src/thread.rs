@@ -17,7 +17,7 @@ use crate::heal::{Order, heal};
 use crate::own;
 use crate::python::{Attachment, Python, python};
 use crate::table::{asked, table};
-use crate::wanted;
+use crate::{wanted, weight};
 
 /// How often the mailbox is looked into, at least.
 const LOOK: Duration = Duration::from_millis(100);
@@ -194,8 +194,7 @@ fn run(stop: &AtomicBool) {
     table().set_listening(std::process::id(), true);
     let mut auto = auto::State::default();
     while !stop() {
-        let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
-        sleep(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));
+        idle(python, &stop);
         if stop() || python.is_down() {
             break;
         }
@@ -214,6 +213,24 @@ fn run(stop: &AtomicBool) {
         }
     }
     table().set_listening(std::process::id(), false);
+}
+
+/// Waits until there may be something to do.
+#[unsafe(link_section = "pydefrag_idle")]
+#[inline(never)]
+fn idle(python: &Python, stop: &dyn Fn() -> bool) {
+    weight::lay_down();
+    loop {
+        let policy = *AUTO.lock().unwrap_or_else(|e| e.into_inner());
+        sleep(policy.map_or(LOOK, |policy| policy.every.min(LOOK)));
+        let asked = table().request_token() != ANSWERED.load(Ordering::Acquire);
+        if policy.is_some() || asked || wanted::is_wanted() || own::is_signalled() {
+            return;
+        }
+        if stop() || python.is_down() {
+            return;
+        }
+    }
 }
 
 /// Heals as it was asked to, and answers.

@@ -59,6 +59,7 @@ pub(crate) fn watch(attachment: &Attachment, place: Place) {
 
 /// pymalloc asks for an arena. Called inside pymalloc: touches nothing of it, takes no lock, and never gives up the
 /// GIL.
+#[unsafe(link_section = "pydefrag_idle")]
 extern "C" fn hook(ctx: *mut c_void, size: usize) -> *mut c_void {
     if size == ARENA && !WANTED.swap(true, Ordering::AcqRel) {
         thread::wake();
