@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use pydefrag_harness::{DebugMallocStats, Interpreter, Interpreters, Target, smaps};
+use pydefrag_harness::{DebugMallocStats, Interpreter, Interpreters, Target, matrix, smaps};
 use serde_json::Value;
 
 use crate::recount::recount;
@@ -21,7 +21,15 @@ pub(crate) fn u64_of(v: &Value) -> u64 {
 
 /// Runs one program on every interpreter and checks all that holds at rest.
 fn on_all(script: &str, args: &[&str], check: impl Fn(&Interpreter, &mut Target, &Value)) {
-    let interpreters = Interpreters::load().all();
+    on_each(Interpreters::load().all(), script, args, check);
+}
+
+fn on_each(
+    interpreters: Vec<&Interpreter>,
+    script: &str,
+    args: &[&str],
+    check: impl Fn(&Interpreter, &mut Target, &Value),
+) {
     assert!(!interpreters.is_empty(), "no interpreter at all");
     for interpreter in interpreters {
         let mut target = Target::spawn(interpreter, script, args, &[]);
@@ -164,10 +172,10 @@ fn many_threads() {
     pymalloc_is_true("threads.py", &["50"]);
 }
 
-/// The examples answer no questions: they are recounted.
+/// The examples answer no questions: they are recounted. Each on a fourth of the interpreters, in turn.
 #[test]
 fn examples() {
-    for (name, size) in [
+    let examples = [
         ("session_cache", "40000"),
         ("json_document", "20000"),
         ("healthy", "60000"),
@@ -177,10 +185,12 @@ fn examples() {
         ("leak", "20000"),
         ("reused_peak", "30000"),
         ("prefork", "60000"),
-    ] {
+    ];
+    for (turn, (name, size)) in examples.into_iter().enumerate() {
+        let of = matrix::part(Interpreters::load().all(), turn, 4);
         let path = pydefrag_harness::repository().join(format!("examples/{name}.py"));
         let path = path.to_str().unwrap().to_owned();
-        on_all(&path, &["--hold", "--size", size], |interpreter, target, s| {
+        on_each(of, &path, &["--hold", "--size", size], |interpreter, target, s| {
             // Of pages that workers share, the recount packs each apart.
             if name != "prefork" {
                 equals_recount(interpreter, target, s, &format!("{name} on {}", interpreter.name));

@@ -8,7 +8,7 @@ mod recount;
 
 use std::collections::BTreeMap;
 
-use pydefrag_harness::{Interpreter, Interpreters, Target, repository};
+use pydefrag_harness::{Interpreter, Interpreters, Target, matrix, repository};
 use pydefrag_heap::{Map, Tile};
 use pydefrag_image::{Image, ProcessFacts};
 use pydefrag_walk::{Asked, Looked, Runtime, Wanted, explain, snapshot};
@@ -107,14 +107,15 @@ fn of_programs_gives_their_account_back() {
 
 #[test]
 fn of_examples_gives_their_account_back() {
-    for of in minors() {
-        for (name, size) in [
+    for (turn, of) in minors().into_iter().enumerate() {
+        let examples = [
             ("session_cache", "40000"),
             ("json_document", "20000"),
             ("request_threads", "1500"),
             ("mmap_threshold", "40"),
             ("prefork", "60000"),
-        ] {
+        ];
+        for (name, size) in matrix::part(examples, turn, 3) {
             let path = repository().join(format!("examples/{name}.py"));
             let args = ["--hold", "--size", size];
             let target = Target::spawn(&of, path.to_str().expect("a path"), &args, &[]);

@@ -4,20 +4,21 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use pydefrag_harness::{Interpreter, Interpreters, repository};
+use pydefrag_harness::{Interpreter, Interpreters, matrix, repository};
 use serde_json::Value;
 
 use crate::support::{lacking, pydefrag, run, text};
 
 /// Runs an example at a third, one and two times its default size, with three seeds. Each seed has an
-/// interpreter of its own.
+/// interpreter of its own, and a size; all sizes in the whole matrix.
 fn verdict_is(example: &str, default: u32, wanted: &str) {
-    for (seed, name) in [("1", "3.13"), ("2", "3.8"), ("3", "3.15")] {
+    let seeds = [("1", "3.13"), ("2", "3.8"), ("3", "3.15")];
+    for (turn, (seed, name)) in seeds.into_iter().enumerate() {
         let Some(interpreter) = Interpreters::load().get(name) else {
             lacking(&format!("python {name}"));
             continue;
         };
-        for size in [default / 3, default, 2 * default] {
+        for size in matrix::part([default / 3, default, 2 * default], turn, 3) {
             let args = ["--size", &size.to_string(), "--seed", seed];
             let s = report(interpreter, example, &args);
             let what = format!("{example} {args:?} on {name}");

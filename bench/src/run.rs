@@ -37,7 +37,7 @@ pub(crate) fn measure(tool: &Path, table: &mut Table) -> anyhow::Result<()> {
                     arms[arm].push(used(of, (arm == 0).then_some(tool), script, size)?);
                 }
             }
-            let [under, bare, again] = arms.map(|arm| fastest(arm));
+            let [under, bare, again] = arms.map(fastest);
             table.add(
                 &format!("% of a program's own processor time that `run` costs it ({name}, {script})"),
                 (100.0 * (under / ((bare + again) / 2.0) - 1.0)).max(0.0),

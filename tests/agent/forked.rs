@@ -50,10 +50,10 @@ fn what_a_fork_shares_is_left_alone() {
             master.ask(&format!("check {who}"));
         }
         for round in 0..3 {
-            for who in 0..=workers.len() {
-                let (before, own_before) = (sum(), private(all[who]));
+            for (who, healed) in all.iter().enumerate() {
+                let (before, own_before) = (sum(), private(*healed));
                 let said = master.ask(&format!("heal {who}"));
-                let (after, own_after) = (sum(), private(all[who]));
+                let (after, own_after) = (sum(), private(*healed));
                 let what = format!("{}: round {round}, process {who}: {said}", on.name);
                 // The kernel's counts and the answer itself move by some pages; the first time, what the agent needs.
                 let slack = if round == 0 { 512 << 10 } else { 128 << 10 };

@@ -1,15 +1,16 @@
 //! At least 98% of the bytes are explained: on the examples, and on programs that nobody wrote for this.
 
-use pydefrag_harness::{Target, packages, repository};
+use pydefrag_harness::{Target, matrix, packages, repository};
 
 use super::{is_explained, list, look, number, on};
 use crate::support::lacking;
 
 const VERSIONS: [&str; 5] = ["3.8", "3.11", "3.13", "3.14", "3.15"];
 
-fn of_example(name: &str, size: &str) {
+/// On every second version, in turn.
+fn of_example(turn: usize, name: &str, size: &str) {
     let path = repository().join(format!("examples/{name}.py")).display().to_string();
-    for interpreter in on(&VERSIONS) {
+    for interpreter in matrix::part(on(&VERSIONS), turn, 2) {
         let target = Target::spawn(interpreter, &path, &["--hold", "--size", size], &[]);
         let s = look(&target, &[]);
         let what = format!("{name} on {}", interpreter.name);
@@ -20,47 +21,47 @@ fn of_example(name: &str, size: &str) {
 
 #[test]
 fn session_cache() {
-    of_example("session_cache", "10000");
+    of_example(0, "session_cache", "10000");
 }
 
 #[test]
 fn json_document() {
-    of_example("json_document", "20000");
+    of_example(1, "json_document", "20000");
 }
 
 #[test]
 fn lru_cache() {
-    of_example("lru_cache", "30");
+    of_example(2, "lru_cache", "30");
 }
 
 #[test]
 fn request_threads() {
-    of_example("request_threads", "1500");
+    of_example(3, "request_threads", "1500");
 }
 
 #[test]
 fn mmap_threshold() {
-    of_example("mmap_threshold", "40");
+    of_example(4, "mmap_threshold", "40");
 }
 
 #[test]
 fn prefork() {
-    of_example("prefork", "30000");
+    of_example(5, "prefork", "30000");
 }
 
 #[test]
 fn healthy() {
-    of_example("healthy", "60000");
+    of_example(6, "healthy", "60000");
 }
 
 #[test]
 fn leak() {
-    of_example("leak", "20000");
+    of_example(7, "leak", "20000");
 }
 
 #[test]
 fn reused_peak() {
-    of_example("reused_peak", "30000");
+    of_example(8, "reused_peak", "30000");
 }
 
 fn of_program(name: &str, objects: u64) {

@@ -1,6 +1,6 @@
 //! Cycles that nothing refers to, as the collector then finds them; and what it was told to leave alone.
 
-use pydefrag_harness::{Interpreters, Target};
+use pydefrag_harness::{Interpreters, Target, matrix};
 use serde_json::Value;
 
 use super::{list, look, number, row_of};
@@ -63,13 +63,13 @@ fn cycles_of_lists() {
 /// The same cycles, kept by a list of the module, are no garbage; nor is anything of a plain heap.
 #[test]
 fn none_in_the_control() {
-    for interpreter in Interpreters::load().minors() {
+    for (turn, interpreter) in Interpreters::load().minors().into_iter().enumerate() {
         let controls = [
             ("garbage.py", &["kept", "instances", "10000"][..]),
             ("garbage.py", &["kept", "lists", "10000"]),
             ("oracle.py", &["3000"]),
         ];
-        for (script, args) in controls {
+        for (script, args) in matrix::part(controls, turn, 3) {
             let target = Target::spawn(interpreter, script, args, &[]);
             let s = look(&target, &[]);
             let what = format!("{script} {args:?} on {}: {:#}", interpreter.name, s["garbage"]);

@@ -1,6 +1,7 @@
 //! The project's chores, run as `cargo xtask CHORE`: a table of contents; each chore has its file.
 
 mod interpreters;
+mod matrix;
 mod packages;
 mod pictures;
 mod suites;
@@ -15,6 +16,7 @@ usage: cargo xtask CHORE
   interpreters --list   print each interpreter's name, patch level, source and path
   packages              bring the packages of PyPI that the tests look at into .cache/packages
   suites                run CPython's own tests and those of packages under purge; --help tells more
+  matrix                run the tests that run a part of their matrix whole; resumes, and keeps docs/matrix.md
   pictures              make docs/pictures again from the examples, in a browser
   tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses
 ";
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         ["suites", ref rest @ ..] => suites::run(rest),
+        ["matrix"] => matrix::run(),
         ["pictures"] => pictures::make(),
         ["tidy"] => tidy::check(),
         _ => {

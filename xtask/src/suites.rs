@@ -241,8 +241,8 @@ impl Run {
             .into_iter()
             .filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
         let job = |test: String| {
-            let left_out = choice::LEFT_OUT.iter().filter(|(minor, file, ..)| {
-                interpreter.minor >= *minor && choice::belongs(&test, &[file])
+            let left_out = choice::LEFT_OUT.iter().filter(|(minors, file, ..)| {
+                minors.contains(&interpreter.minor) && choice::belongs(&test, &[file])
             });
             let left_out =
                 left_out.flat_map(|(_, _, name, _)| ["-i".to_owned(), (*name).to_owned()]);

@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`interpreters`] | which interpreters there are, and where |
+//! | [`matrix`] | how much of its matrix a test runs |
 //! | [`packages`] | which packages of PyPI there are, and where |
 //! | [`variants`] | the same interpreter run in unusual ways: through ld.so, in a chroot, stripped |
 //! | [`target`] | a running program of `tests/targets`, and questions to it |
@@ -16,6 +17,7 @@
 pub mod browser;
 pub mod debugmallocstats;
 pub mod interpreters;
+pub mod matrix;
 pub mod packages;
 pub mod smaps;
 pub mod target;

@@ -208,8 +208,13 @@ impl Ledger {
             let _ = writeln!(page, "- {} {}: `{names}`{note}", record.version, record.test);
         }
         page += "\n## What is left out\n\n";
-        for (minor, file, name, why) in super::choice::LEFT_OUT {
-            let _ = writeln!(page, "- 3.{minor} and later, {file}: `{name}`: {why}.");
+        for (minors, file, name, why) in super::choice::LEFT_OUT {
+            let of = match (minors.start(), *minors.end()) {
+                (first, u32::MAX) => format!("3.{first} and later"),
+                (first, last) if *first == last => format!("3.{first}"),
+                (first, last) => format!("3.{first} to 3.{last}"),
+            };
+            let _ = writeln!(page, "- {of}, {file}: `{name}`: {why}.");
         }
         page += "\n## What fails without us\n\nFor want of a network, a locale, a user that is not root, or a \
                  library of another version; the rest of each file passes under purge as it does without, \
