@@ -21,6 +21,7 @@ const TESTS: &[(&str, &str)] = &[
     ("map::of_examples", "5 examples on 4 interpreters"),
     ("objects::coverage", "9 examples on 5 interpreters, 6 programs on as many"),
     ("objects::garbage", "3 controls on every minor version"),
+    ("racing::", "200 snapshots in a row of each target, 50 of malloc's"),
     ("verdicts::", "9 examples at 3 sizes with 3 seeds"),
 ];
 
