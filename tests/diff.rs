@@ -93,6 +93,25 @@ fn scattered_survivors_fragment() {
     }
 }
 
+/// What malloc keeps above its last chunk, because it was told to, is slack: nothing holds it open.
+#[test]
+fn what_malloc_keeps_at_its_top_is_slack() {
+    let (all, folder) = (Interpreters::load(), TempDir::new().unwrap());
+    for interpreter in few(all) {
+        let kept = [("MALLOC_TRIM_THRESHOLD_", "1000000000")];
+        let mut target = Target::spawn(interpreter, "fragmented.py", &["1000"], &kept);
+        let a = keep(&target, folder.path(), "a.pdsnap");
+        target.ask("eval globals().update(many=[bytes(3000) + b'x' for i in range(20000)])");
+        target.ask("eval many.clear()");
+        let b = keep(&target, folder.path(), "b.pdsnap");
+        let d = diff(&a, &b);
+        let (slack, external) = (grown(&d["heaps"]["slack"]), grown(&d["heaps"]["external"]));
+        assert!(slack > 40 * MIB && external < 8 * MIB, "{}: {d:#}", interpreter.name);
+        assert!(grown(&d["heaps"]["live"]).abs() < MIB, "{}: {d:#}", interpreter.name);
+        assert_ne!(d["verdict"]["kind"], "growing", "{}: {d:#}", interpreter.name);
+    }
+}
+
 #[test]
 fn a_program_at_rest_has_not_changed() {
     let (all, folder) = (Interpreters::load(), TempDir::new().unwrap());
