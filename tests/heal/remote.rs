@@ -94,7 +94,7 @@ fn ctrl_c_takes_everything_back() {
     let unchanged = Unchanged::of(&mut target);
     target.wait_blocked();
     let before = folders();
-    let mut child = spawn(fix(target.pid(), &["--timeout", "60"]));
+    let child = spawn(fix(target.pid(), &["--timeout", "60"]));
     let made = || folders().into_iter().filter(|f| !before.contains(f)).collect::<Vec<_>>();
     let mut mine = Vec::new();
     wait_for("the folder", || {
@@ -106,8 +106,8 @@ fn ctrl_c_takes_everything_back() {
     });
     std::thread::sleep(Duration::from_millis(100));
     signal(child.id(), "-INT");
-    let ended = child.wait().expect("it ends");
-    assert_eq!(ended.signal(), Some(2), "{ended:?}");
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.signal(), Some(2), "{ended:?}");
     assert!(mine.iter().all(|f| !f.exists()), "{mine:?}");
     (0..5).for_each(|_| unchanged.check(&mut target));
     assert!(!has_agent(target.pid()));

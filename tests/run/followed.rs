@@ -7,8 +7,8 @@ use super::{python, run_code, run_on};
 const MIB: u64 = 1 << 20;
 
 const UP_AND_DOWN: &str = "import time\n\
-    x = [object() for _ in range(4 * 10**6)]; time.sleep(0.6)\n\
-    del x; time.sleep(0.6)";
+    x = [object() for _ in range(4 * 10**6)]; time.sleep(1.5)\n\
+    del x; time.sleep(1.5)";
 
 #[test]
 fn peak_trough_and_end_are_seen() {
