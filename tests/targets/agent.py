@@ -38,3 +38,16 @@ def field(name):
     """A field of /proc/self/smaps_rollup, in bytes."""
     with open("/proc/self/smaps_rollup") as rollup:
         return sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith(name + ":"))
+
+
+def weight():
+    """Resident bytes of the agent's library in this process."""
+    its, total = False, 0
+    with open("/proc/self/smaps") as smaps:
+        for line in smaps:
+            words = line.split()
+            if not words[0].endswith(":"):
+                its = line.rstrip().endswith(os.path.basename(PATH))
+            elif its and words[0] == "Rss:":
+                total += int(words[1]) * 1024
+    return total

@@ -118,6 +118,7 @@ def gives_back():
     assert abs((before - after) - done["bytes_dropped"]) < 1 << 20, (before, after, done)
     again = agent.purge()
     assert again["bytes_dropped"] < 1 << 20, again
+    assert 0 < agent.weight() <= 256 << 10, agent.weight()
     # What was parked serves again, before any new arena does for long.
     more = [(i,) for i in range(300000)]
     time.sleep(0.2)

@@ -237,8 +237,9 @@ fn guarded(work: impl FnOnce() -> Result<Value, String> + std::panic::UnwindSafe
 
 #[unsafe(link_section = "pydefrag_idle")]
 unsafe extern "C" fn call(_: Object, argument: Object) -> Object {
-    weight::take_up();
     let object = converse(argument);
+    // Now: the thread may have laid the code down meanwhile.
+    weight::take_up();
     weight::lay_down();
     object
 }

@@ -190,11 +190,14 @@ fn run(stop: &AtomicBool) {
     while !python.has_started() && !stop() {
         sleep(START);
     }
+    // After whoever started us has laid the code down, too.
+    weight::take_up();
     let Some(attachment) = Attachment::foreign(python) else { return };
     table().set_listening(std::process::id(), true);
     let mut auto = auto::State::default();
     while !stop() {
         idle(python, &stop);
+        weight::take_up();
         if stop() || python.is_down() {
             break;
         }
