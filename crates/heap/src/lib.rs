@@ -43,6 +43,7 @@ pub mod map;
 mod owner;
 pub mod pdsnap;
 mod pymalloc;
+mod recording;
 mod run;
 mod snapshot;
 mod tree;
@@ -62,6 +63,10 @@ pub use malloc::{ArenaThread, Malloc, MallocArena, Mmapped};
 pub use map::{Group, Map, MapOwner, Named, Region, Tile, Tiles};
 pub use owner::{Basis, Owner, OwnerKind};
 pub use pymalloc::{InterpreterHeap, Pymalloc, SizeClass};
+pub use recording::{
+    Call, Events, Function, Happening, Moment, Peak, RecordedProcess, RecordedThread, Recording,
+    RecordingMode, SamplingError, Tally, What,
+};
 pub use run::{Child, Ended, Run, Sample, measures, peak_index};
 pub use snapshot::{
     Fragmentation, Libc, Memory, Partial, Process, PythonInfo, SCHEMA, Snapshot, Torn,
