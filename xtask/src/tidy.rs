@@ -16,9 +16,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("walk", &["heap", "layout", "image"]),
     ("advise", &["heap"]),
     ("report", &["heap"]),
-    ("agent", &["heap", "layout", "image", "walk", "advise"]),
+    ("trace", &["heap"]),
+    ("agent", &["heap", "layout", "image", "walk", "advise", "trace"]),
     // Of the agent it only carries the library's bytes, which Cargo builds before it.
-    ("cli", &["heap", "layout", "image", "walk", "advise", "report", "agent"]),
+    ("cli", &["heap", "layout", "image", "walk", "advise", "report", "trace", "agent"]),
 ];
 
 /// The folders whose code may be `unsafe`.

@@ -31,6 +31,8 @@ mod place;
 mod pool;
 mod purge;
 mod python;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+pub mod record;
 mod rings;
 mod table;
 mod thread;

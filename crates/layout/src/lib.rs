@@ -17,6 +17,7 @@
 pub mod agent;
 pub mod allocators;
 pub mod cpython;
+pub mod frames;
 pub mod freelists;
 pub mod glibc;
 pub mod interpreter;

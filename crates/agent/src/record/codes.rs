@@ -1,0 +1,242 @@
+//! Code objects that were seen on stacks: what the trace tells of each, once, and when each is freed.
+//!
+//! That one is freed is seen by the hooks, which see every free: nothing is attached to it, and no reference is held. A
+//! small bitmap of OS pages tells at most frees that they are of none.
+//!
+//! Invariant: touched only with the GIL.
+
+use std::collections::HashMap;
+
+use pydefrag_layout::frames::frames;
+use pydefrag_layout::objects::objects;
+use pydefrag_trace::chunk::Tag;
+use pydefrag_trace::code::{Code, Table};
+
+use super::lane::Shared;
+use super::python::variable;
+use super::stack::{self, int, word};
+use super::state::state;
+
+/// Bits of the bitmap, a power of two.
+const BITS: usize = 1 << 15;
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 16 << 10;
+/// No name or table of lines is longer.
+const LONGEST: u64 = 1 << 20;
+/// Bytes before a block that `PYTHONMALLOC=debug` keeps its own in.
+const DEBUG: u64 = 16;
+
+/// A code object that is known.
+pub(super) struct Known {
+    pub(super) number: u32,
+    /// Its newest node; 0 for none.
+    pub(super) first: u32,
+}
+
+/// All of them.
+pub(super) struct Codes {
+    known: HashMap<u64, Known>,
+    count: u32,
+    unreadable: u64,
+    kind: u64,
+    text: u64,
+    bytes: u64,
+    gathered: Vec<u8>,
+}
+
+static CODES: Shared<Option<Codes>> = Shared::new(None);
+static WATCHED: Shared<[u64; BITS / 64]> = Shared::new([0; BITS / 64]);
+
+/// All of them.
+///
+/// # Safety
+///
+/// The GIL is held.
+pub(super) unsafe fn codes() -> &'static mut Codes {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*CODES.get()).get_or_insert_with(|| Codes {
+            known: HashMap::new(),
+            count: 0,
+            unreadable: 0,
+            kind: variable("PyCode_Type\0"),
+            text: variable("PyUnicode_Type\0"),
+            bytes: variable("PyBytes_Type\0"),
+            gathered: Vec::new(),
+        })
+    }
+}
+
+/// Forgets all of them.
+pub(super) fn reset() {
+    // SAFETY: nothing is recorded yet, or any more.
+    unsafe {
+        *CODES.get() = None;
+        *WATCHED.get() = [0; BITS / 64];
+    }
+}
+
+/// Frames whose code could not be read.
+///
+/// # Safety
+///
+/// As [`codes`]; or the count may be an old one.
+pub(super) unsafe fn unreadable() -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (*CODES.get()).as_ref().map_or(0, |c| c.unreadable) }
+}
+
+#[inline(always)]
+fn bit(address: u64) -> usize {
+    ((address >> 12).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
+}
+
+/// Has frees of this address noticed.
+pub(super) fn watch(address: u64) {
+    for at in [address, address.wrapping_sub(DEBUG)] {
+        let bit = bit(at);
+        // SAFETY: the GIL.
+        unsafe { (*WATCHED.get())[bit / 64] |= 1 << (bit % 64) };
+    }
+}
+
+/// A block is about to be freed.
+#[inline(always)]
+pub(super) fn freed(address: u64) {
+    let bit = bit(address);
+    // SAFETY: read with the GIL.
+    if unsafe { (*WATCHED.get())[bit / 64] } >> (bit % 64) & 1 == 1 {
+        maybe(address);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn maybe(address: u64) {
+    super::own::busy(super::own::own(), || {
+        for at in [address, address.wrapping_add(DEBUG)] {
+            // SAFETY: the GIL.
+            if let Some(known) = unsafe { codes() }.known.remove(&at) {
+                stack::code_freed(known.first);
+            }
+            stack::thread_freed(at);
+        }
+    });
+}
+
+impl Codes {
+    /// A code object, told to the trace when it is new; `None` for what is none.
+    ///
+    /// # Safety
+    ///
+    /// `code` is what a running frame names as its code.
+    pub(super) unsafe fn know<const V: u8>(&mut self, code: u64) -> Option<&mut Known> {
+        if !self.known.contains_key(&code) {
+            // SAFETY: the caller's promise: at least an object.
+            unsafe {
+                if code == 0 || word(code + 8) != self.kind {
+                    self.unreadable += 1;
+                    return None;
+                }
+                let number = self.count;
+                self.count += 1;
+                self.tell::<V>(code, number);
+                self.known.insert(code, Known { number, first: 0 });
+            }
+            watch(code);
+        }
+        self.known.get_mut(&code)
+    }
+
+    /// # Safety
+    ///
+    /// `code` is a code object.
+    unsafe fn tell<const V: u8>(&mut self, code: u64, number: u32) {
+        let at = const { frames(V) };
+        // SAFETY: fields of a code object, which it holds references to.
+        let told = unsafe {
+            Code {
+                number,
+                file: self.text_of::<V>(word(code + at.filename)),
+                name: self.text_of::<V>(word(code + at.name)),
+                first_line: int(code + at.first_line).max(0) as u32,
+                kind: match V {
+                    ..=9 => Table::Lnotab,
+                    10 => Table::Ranges,
+                    _ => Table::Locations,
+                },
+                table: self.bytes_of(word(code + at.lines)),
+            }
+        };
+        told.write(&mut self.gathered);
+        if self.gathered.len() > GATHERED {
+            self.save();
+        }
+    }
+
+    /// Writes what was gathered to the file.
+    pub(super) fn save(&mut self) {
+        if !self.gathered.is_empty() {
+            state().chunk(Tag::Code, &self.gathered);
+            self.gathered.clear();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `object` is an object or null.
+    unsafe fn bytes_of(&self, object: u64) -> Vec<u8> {
+        // SAFETY: a `bytes`: its length at 16, its data at 32.
+        unsafe {
+            if object == 0 || word(object + 8) != self.bytes {
+                return Vec::new();
+            }
+            let length = word(object + 16);
+            if length > LONGEST {
+                return Vec::new();
+            }
+            std::slice::from_raw_parts((object + 32) as usize as *const u8, length as usize)
+                .to_vec()
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `object` is an object or null.
+    unsafe fn text_of<const V: u8>(&self, object: u64) -> String {
+        const UNKNOWN: &str = "?";
+        let Some(forms) = objects(V) else { return UNKNOWN.into() };
+        let character = |c: u32| char::from_u32(c).unwrap_or('\u{fffd}');
+        // SAFETY: a str, by its type: it is as long as its own head says.
+        unsafe {
+            if object == 0 || word(object + 8) != self.text {
+                return UNKNOWN.into();
+            }
+            let head =
+                |length: usize| std::slice::from_raw_parts(object as usize as *const u8, length);
+            let Some(s) = forms.str(head(forms.ascii)).or_else(|| forms.str(head(forms.compact)))
+            else {
+                return UNKNOWN.into();
+            };
+            let Some(offset) = s.text.filter(|_| s.length <= LONGEST) else {
+                return UNKNOWN.into();
+            };
+            let (at, length) = (object as usize + offset, s.length as usize);
+            match s.kind {
+                1 => std::slice::from_raw_parts(at as *const u8, length)
+                    .iter()
+                    .map(|c| char::from(*c))
+                    .collect(),
+                2 => std::slice::from_raw_parts(at as *const u16, length)
+                    .iter()
+                    .map(|c| character(u32::from(*c)))
+                    .collect(),
+                4 => std::slice::from_raw_parts(at as *const u32, length)
+                    .iter()
+                    .map(|c| character(*c))
+                    .collect(),
+                _ => UNKNOWN.into(),
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Hooks on Python's allocators: the MEM and OBJ domains.
+//!
+//! Each calls the functions that were there before it, and then, if it is the outermost call of an allocator in this
+//! thread, writes an event. What those functions take from malloc within the call is the call's own block where it is at
+//! the same place; what is not (pymalloc's tables, tracemalloc's) is an event of malloc's.
+//!
+//! Invariant: Python calls these with the GIL held. What has no thread state all the same, or belongs to an interpreter
+//! with a GIL of its own, goes to the other lane.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pydefrag_layout::frames::frames;
+use pydefrag_trace::event::{Domain, escape};
+
+use super::codes;
+use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
+use super::own::{INNER, Own, busy, own, tid};
+use super::python::{self, Allocator, DOMAINS, thread};
+use super::sample;
+use super::stack::{self, word};
+use super::state::is_active;
+
+type Pointer = *mut c_void;
+
+/// A block that an allocator hands out lies at most so far behind the one that it took: what `PYTHONMALLOC=debug` puts before.
+const HEAD: u64 = 64;
+
+/// There is an interpreter that may have a GIL of its own.
+static OTHERS: AtomicBool = AtomicBool::new(false);
+static MAIN: AtomicU64 = AtomicU64::new(0);
+/// Events of the GIL's lane that were malloc's own.
+static MALLOCS: AtomicU64 = AtomicU64::new(0);
+
+/// Puts the hooks in place, over what is there.
+///
+/// # Safety
+///
+/// Nobody else sets allocators now: there is no interpreter yet, or the caller has the GIL.
+pub(super) unsafe fn install(minor: u8, sampled: bool) {
+    /// The functions of a version.
+    macro_rules! of {
+        ($($minor:literal)*) => {
+            match (minor, sampled) {
+                $(($minor, false) => functions::<$minor, false>(),)*
+                $(($minor, true) => functions::<$minor, true>(),)*
+                _ => return,
+            }
+        };
+    }
+    for domain in DOMAINS {
+        let Some(before) = python::allocator(domain) else { continue };
+        let functions = of!(8 9 10 11 12 13 14 15);
+        // Never given back: a call may be inside.
+        let ctx = Box::into_raw(Box::new(before)).cast::<c_void>();
+        // SAFETY: the caller's promise.
+        unsafe { (*INSTALLED.get()).push(ctx as usize) };
+        // SAFETY: the functions call those of `before`; the caller's promise.
+        unsafe { python::set_allocator(domain, Allocator { ctx, ..functions }) };
+    }
+}
+
+/// Tables that were installed, by their addresses.
+static INSTALLED: Shared<Vec<usize>> = Shared::new(Vec::new());
+
+/// Whether the hooks of every domain are the outermost. With the GIL.
+pub(super) fn are_outermost() -> bool {
+    // SAFETY: the GIL, or nobody else yet.
+    let installed = unsafe { &*INSTALLED.get() };
+    DOMAINS
+        .iter()
+        .filter_map(|d| python::allocator(*d))
+        .all(|a| installed.contains(&(a.ctx as usize)))
+}
+
+fn functions<const V: u8, const S: bool>() -> Allocator {
+    Allocator {
+        ctx: std::ptr::null_mut(),
+        malloc: Some(malloc::<V, S>),
+        calloc: Some(calloc::<V, S>),
+        realloc: Some(realloc::<V, S>),
+        free: Some(free::<V, S>),
+    }
+}
+
+unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usize) -> Pointer {
+    let own = own();
+    // SAFETY: the table that `install` made; this thread's words.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (*own).depth += 1;
+        let block = (before.malloc.unwrap_unchecked())(before.ctx, size);
+        (*own).depth -= 1;
+        if (*own).depth == 0 && is_active() {
+            allocated::<V, S>(own, block, size);
+        }
+        block
+    }
+}
+
+unsafe extern "C" fn calloc<const V: u8, const S: bool>(
+    ctx: Pointer,
+    count: usize,
+    size: usize,
+) -> Pointer {
+    let own = own();
+    // SAFETY: as `malloc`.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (*own).depth += 1;
+        let block = (before.calloc.unwrap_unchecked())(before.ctx, count, size);
+        (*own).depth -= 1;
+        if (*own).depth == 0 && is_active() {
+            allocated::<V, S>(own, block, count.wrapping_mul(size));
+        }
+        block
+    }
+}
+
+unsafe extern "C" fn realloc<const V: u8, const S: bool>(
+    ctx: Pointer,
+    block: Pointer,
+    size: usize,
+) -> Pointer {
+    let own = own();
+    // SAFETY: as `malloc`.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        let counts = (*own).depth == 0 && is_active();
+        let told = counts && !block.is_null() && freed::<V, S>(own, block as u64, true);
+        (*own).depth += 1;
+        if counts {
+            (*own).outer = block as u64;
+        }
+        let to = (before.realloc.unwrap_unchecked())(before.ctx, block, size);
+        (*own).depth -= 1;
+        if counts {
+            (*own).outer = 0;
+            if !to.is_null() {
+                allocated::<V, S>(own, to, size);
+            } else if told {
+                kept::<V>(own);
+            }
+        }
+        to
+    }
+}
+
+unsafe extern "C" fn free<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
+    let own = own();
+    // SAFETY: as `malloc`.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        if (*own).depth == 0 && is_active() && !block.is_null() {
+            freed::<V, S>(own, block as u64, false);
+            (*own).outer = block as u64;
+        }
+        (*own).depth += 1;
+        (before.free.unwrap_unchecked())(before.ctx, block);
+        (*own).depth -= 1;
+    }
+}
+
+/// The outermost call has handed out a block.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[inline(always)]
+unsafe fn allocated<const V: u8, const S: bool>(own: *mut Own, block: Pointer, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*own).inners != 0 {
+            others(own, block as u64);
+        }
+        if block.is_null() {
+            return;
+        }
+        if S && !sample::is_due(own, size) {
+            return;
+        }
+        record::<V, S>(own, block as u64, size as u64, Domain::Python);
+    }
+}
+
+/// Writes an allocation of a thread that has the GIL.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[inline(always)]
+unsafe fn record<const V: u8, const S: bool>(own: *mut Own, block: u64, size: u64, domain: Domain) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let thread = thread();
+        let lane = &mut *gil();
+        if thread != lane.thread && !enter::<V>(own, lane, thread) {
+            if S {
+                sample::remember(own, block);
+            }
+            return alloc_beside(own, block, size, domain);
+        }
+        let node = stack::node::<V>(lane, thread);
+        if S {
+            sample::remember(own, block);
+        }
+        lane.alloc(block, size, node, domain);
+    }
+}
+
+/// The same, from outside of Python's allocators.
+///
+/// # Safety
+///
+/// `thread` is this thread's state, and it has the GIL.
+pub(super) unsafe fn record_malloc(own: *mut Own, minor: u8, sampled: bool, block: u64, size: u64) {
+    count_malloc();
+    macro_rules! of {
+        ($($minor:literal)*) => {
+            match (minor, sampled) {
+                // SAFETY: the caller's promise.
+                $(($minor, false) => unsafe { record::<$minor, false>(own, block, size, Domain::Malloc) },)*
+                // SAFETY: the same.
+                $(($minor, true) => unsafe { record::<$minor, true>(own, block, size, Domain::Malloc) },)*
+                _ => {}
+            }
+        };
+    }
+    of!(8 9 10 11 12 13 14 15);
+}
+
+/// One more event of malloc's own in the GIL's lane.
+pub(super) fn count_malloc() {
+    // With the GIL: nobody else writes it.
+    MALLOCS.store(MALLOCS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// The node of this thread's stack, for what is rare.
+///
+/// # Safety
+///
+/// As [`record_malloc`].
+pub(super) unsafe fn node(own: *mut Own, minor: u8, thread: u64) -> Option<u32> {
+    macro_rules! of {
+        ($($minor:literal)*) => {
+            match minor {
+                // SAFETY: the caller's promise.
+                $($minor => unsafe {
+                    let lane = &mut *gil();
+                    if thread != lane.thread && !enter::<$minor>(own, lane, thread) {
+                        return None;
+                    }
+                    Some(stack::node::<$minor>(lane, thread))
+                },)*
+                _ => None,
+            }
+        };
+    }
+    of!(8 9 10 11 12 13 14 15)
+}
+
+/// A free, before it happens. Returns whether it was written.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[inline(always)]
+unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bool) -> bool {
+    codes::freed(block);
+    if S && !sample::forget(own, block) {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if V >= 12 && OTHERS.load(Ordering::Relaxed) {
+            let (lane, thread) = (&mut *gil(), thread());
+            if thread != lane.thread && !enter::<V>(own, lane, thread) {
+                free_beside(own, block, moved);
+                return true;
+            }
+        }
+        (*gil()).free(block, moved);
+    }
+    true
+}
+
+/// A realloc whose free was written has failed.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[cold]
+unsafe fn kept<const V: u8>(own: *mut Own) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (lane, thread) = (&mut *gil(), thread());
+        match V < 12 || !OTHERS.load(Ordering::Relaxed) || thread == lane.thread {
+            true => lane.escape(escape::KEPT, &[]),
+            false => beside(own, |lane| lane.escape(escape::KEPT, &[])),
+        }
+    }
+}
+
+/// Another thread writes to the GIL's lane from now on; false where this one may not.
+///
+/// # Safety
+///
+/// `thread` is this thread's state, or 0.
+#[cold]
+#[inline(never)]
+unsafe fn enter<const V: u8>(own: *mut Own, lane: &mut Lane, thread: u64) -> bool {
+    if thread == 0 {
+        return false;
+    }
+    busy(own, || {
+        if V >= 12 {
+            let mut main = MAIN.load(Ordering::Relaxed);
+            if main == 0 {
+                main = python::main_interpreter();
+                MAIN.store(main, Ordering::Relaxed);
+            }
+            // SAFETY: a thread's state has its interpreter there.
+            if main != 0 && unsafe { word(thread + const { frames(V).interp }) } != main {
+                OTHERS.store(true, Ordering::Relaxed);
+                return false;
+            }
+        }
+        let Some(chain) = stack::chain(thread) else { return false };
+        lane.chain = chain;
+        lane.thread = thread;
+        lane.escape(escape::THREAD, &[tid(own).into()]);
+        true
+    })
+}
+
+/// Whether this thread, which has a GIL, has another interpreter's own.
+pub(super) fn is_another(own: *mut Own, minor: u8) -> bool {
+    if minor < 12 || !OTHERS.load(Ordering::Relaxed) {
+        return false;
+    }
+    // SAFETY: this thread's state; `gil` is only looked at.
+    unsafe {
+        let thread = thread();
+        let lane = &mut *gil();
+        thread != lane.thread && !enter::<12>(own, lane, thread)
+    }
+}
+
+/// Events of Python's allocators that have come.
+pub(super) fn events() -> u64 {
+    // SAFETY: a count, read whole.
+    let all = unsafe { (*gil()).events() };
+    all - MALLOCS.load(Ordering::Relaxed).min(all)
+}
+
+/// Within an outermost call, malloc has handed out a block.
+pub(super) fn note(own: *mut Own, block: u64, size: u64) {
+    // SAFETY: this thread's words.
+    unsafe {
+        let n = (*own).inners as usize;
+        if n < INNER {
+            (*own).inner[n] = (block, size);
+            (*own).inners += 1;
+            return;
+        }
+        // There is no room to wait for the call's end: the oldest is the allocator's own, or else counts twice.
+        let (first, size_of_first) = (*own).inner[0];
+        (*own).inner.copy_within(1.., 0);
+        (*own).inner[INNER - 1] = (block, size);
+        emit(own, first, size_of_first);
+    }
+}
+
+/// Within an outermost call, malloc is given a block back.
+pub(super) fn unnote(own: *mut Own, block: u64, moved: bool) {
+    // SAFETY: this thread's words.
+    unsafe {
+        let n = (*own).inners as usize;
+        let inner = (*own).inner;
+        if let Some(i) = inner[..n].iter().position(|(b, _)| *b == block) {
+            (*own).inner.copy_within(i + 1..n, i);
+            (*own).inners -= 1;
+            return;
+        }
+        if (*own).outer.wrapping_sub(block) < HEAD {
+            return;
+        }
+    }
+    super::malloc::freed(own, block, moved);
+}
+
+/// What malloc handed out within a call, and is not the call's own block, is an event of its own.
+#[cold]
+#[inline(never)]
+fn others(own: *mut Own, block: u64) {
+    // SAFETY: this thread's words.
+    unsafe {
+        let n = (*own).inners as usize;
+        let inner = (*own).inner;
+        (*own).inners = 0;
+        for (at, size) in &inner[..n] {
+            if block.wrapping_sub(*at) >= HEAD {
+                emit(own, *at, *size);
+            }
+        }
+    }
+}
+
+/// An event of malloc's, from within a call.
+fn emit(own: *mut Own, block: u64, size: u64) {
+    // SAFETY: this thread's words; while they say 0 the event is an outermost one.
+    unsafe {
+        let depth = std::mem::replace(&mut (*own).depth, 0);
+        super::malloc::allocated(own, block, size);
+        (*own).depth = depth;
+    }
+}

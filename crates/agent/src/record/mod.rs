@@ -1,0 +1,45 @@
+//! Recording: every allocation of the process with its stack, into a file.
+//!
+//! # Design constraints
+//!
+//! An allocation costs a few nanoseconds more, or nobody leaves this on: no clock, no lock, no hash, no system call at an event.
+//! The order of events is kept by the GIL; memory is read where it lies. All else happens at what is rare: a stack that is
+//! new, another thread, a kilobyte that was filled.
+//!
+//! The library is preloaded (LD_PRELOAD), with what is wanted in the environment. It puts its hooks over Python's allocators
+//! before there is an interpreter, and stands in malloc's place; both go on to what was there before. No object of Python's is
+//! made, changed or held, but for a callback in `gc.callbacks` and one in `atexit`.
+//!
+//! In order of use:
+//!
+//! | module | owns |
+//! |---|---|
+//! | `start` | the begin, forks, the end |
+//! | `state`, `file` | whether and into which file |
+//! | `own` | what is kept per thread |
+//! | `real`, `malloc` | the malloc family, and who stands behind it |
+//! | `hooks`, `python` | Python's allocators; CPython by name |
+//! | `sample` | one allocation in so many bytes |
+//! | `stack`, `codes` | stacks as a tree, and the code objects in it |
+//! | `lane` | events in their order, in buffers |
+//! | `gc` | the collector, marks |
+
+mod codes;
+mod file;
+mod gc;
+mod hooks;
+mod lane;
+mod malloc;
+mod own;
+mod python;
+mod real;
+mod sample;
+mod stack;
+mod start;
+mod state;
+
+pub use gc::pydefrag_mark;
+pub use malloc::{
+    _exit, aligned_alloc, calloc, execv, execve, fork, free, malloc, memalign, mmap, mmap64,
+    munmap, posix_memalign, pvalloc, realloc, reallocarray, valloc,
+};

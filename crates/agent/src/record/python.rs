@@ -1,0 +1,175 @@
+//! CPython as the recorder needs it: its version, its threads' states, and its allocators' tables.
+//!
+//! Unlike [`crate::python`] it takes part before there is an interpreter, and from 3.8 on.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use crate::python::symbol;
+
+/// `PyMemAllocatorEx`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Allocator {
+    pub(super) ctx: *mut c_void,
+    pub(super) malloc: Option<unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void>,
+    pub(super) calloc: Option<unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void>,
+    pub(super) realloc:
+        Option<unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void>,
+    pub(super) free: Option<unsafe extern "C" fn(*mut c_void, *mut c_void)>,
+}
+
+impl Allocator {
+    pub(super) const NONE: Allocator = Allocator {
+        ctx: std::ptr::null_mut(),
+        malloc: None,
+        calloc: None,
+        realloc: None,
+        free: None,
+    };
+}
+
+/// `PyMemAllocatorDomain`: those that are hooked.
+pub(super) const DOMAINS: [c_int; 2] = [1, 2];
+
+static MINOR: AtomicU8 = AtomicU8::new(0);
+static THREAD: AtomicUsize = AtomicUsize::new(0);
+static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
+
+/// Finds out whether this process has a Python that can be recorded; `None` where it has none at all.
+pub(super) fn find() -> Option<Result<u8, String>> {
+    symbol("PyMem_SetAllocator\0")?;
+    let text = version();
+    let minor = text.strip_prefix("3.").and_then(|v| v.split(['.', '+', 'a', 'b', 'r']).next());
+    let minor = minor.and_then(|m| m.parse::<u8>().ok());
+    Some(match minor.filter(|m| (8..=15).contains(m)) {
+        None => Err(format!("CPython {text} is not one of 3.8 to 3.15")),
+        Some(_) if is_free_threaded() => Err(format!(
+            "CPython {text} was built without a GIL, which is what keeps a recording's events in order"
+        )),
+        Some(minor) => {
+            let state = ["PyThreadState_GetUnchecked\0", "_PyThreadState_UncheckedGet\0"];
+            match state.into_iter().find_map(symbol) {
+                None => Err(format!("CPython {text} does not say which thread runs")),
+                Some(state) => {
+                    THREAD.store(state as usize, Ordering::Relaxed);
+                    let own = symbol("PyGILState_GetThisThreadState\0");
+                    OWN_THREAD.store(own.map_or(0, |o| o as usize), Ordering::Relaxed);
+                    MINOR.store(minor, Ordering::Relaxed);
+                    Ok(minor)
+                }
+            }
+        }
+    })
+}
+
+/// `3.13.0`, or nothing.
+pub(super) fn version() -> String {
+    let Some(at) = symbol("Py_GetVersion\0") else { return String::new() };
+    // SAFETY: `const char *Py_GetVersion(void)`, which may be called before there is an interpreter.
+    let text = unsafe {
+        let get: unsafe extern "C" fn() -> *const c_char = std::mem::transmute(at);
+        CStr::from_ptr(get())
+    };
+    text.to_str().unwrap_or("").split(' ').next().unwrap_or("").to_owned()
+}
+
+fn is_free_threaded() -> bool {
+    let Some(at) = symbol("Py_GetVersion\0") else { return false };
+    // SAFETY: as above.
+    let text = unsafe {
+        let get: unsafe extern "C" fn() -> *const c_char = std::mem::transmute(at);
+        CStr::from_ptr(get())
+    };
+    text.to_string_lossy().contains("free-threading")
+}
+
+/// What a reader of the trace should know of this interpreter.
+pub(super) fn notes() -> Vec<String> {
+    Vec::new()
+}
+
+/// The state of the thread that runs: in 3.12 and later this thread's, if it has the GIL; before, whoever's has it.
+#[inline(always)]
+pub(super) fn thread() -> u64 {
+    // SAFETY: what `find` stored: `PyThreadState *f(void)`, without preconditions.
+    unsafe {
+        let get: unsafe extern "C" fn() -> u64 =
+            std::mem::transmute(THREAD.load(Ordering::Relaxed));
+        get()
+    }
+}
+
+/// The state of this thread if it has the GIL, else 0.
+pub(super) fn thread_with_gil() -> u64 {
+    if THREAD.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    let running = thread();
+    if running == 0 || MINOR.load(Ordering::Relaxed) >= 12 {
+        return running;
+    }
+    let at = OWN_THREAD.load(Ordering::Relaxed);
+    if at == 0 {
+        return 0;
+    }
+    // SAFETY: `PyThreadState *PyGILState_GetThisThreadState(void)`, without preconditions; a thread that Python does not
+    // know has none.
+    let own = unsafe {
+        let get: unsafe extern "C" fn() -> u64 = std::mem::transmute(at);
+        get()
+    };
+    if own == running { own } else { 0 }
+}
+
+/// Whether there is an interpreter.
+pub(super) fn is_initialized() -> bool {
+    let Some(at) = symbol("Py_IsInitialized\0") else { return false };
+    // SAFETY: `int Py_IsInitialized(void)`, without preconditions.
+    unsafe {
+        let get: unsafe extern "C" fn() -> c_int = std::mem::transmute(at);
+        get() != 0
+    }
+}
+
+/// The main interpreter, once there is one.
+pub(super) fn main_interpreter() -> u64 {
+    let Some(at) = symbol("PyInterpreterState_Main\0") else { return 0 };
+    // SAFETY: `PyInterpreterState *PyInterpreterState_Main(void)`, without preconditions.
+    unsafe {
+        let get: unsafe extern "C" fn() -> u64 = std::mem::transmute(at);
+        get()
+    }
+}
+
+/// `PyMem_GetAllocator`.
+pub(super) fn allocator(domain: c_int) -> Option<Allocator> {
+    let at = symbol("PyMem_GetAllocator\0")?;
+    let mut allocator = Allocator::NONE;
+    // SAFETY: `void PyMem_GetAllocator(PyMemAllocatorDomain, PyMemAllocatorEx *)`.
+    unsafe {
+        let get: unsafe extern "C" fn(c_int, *mut Allocator) = std::mem::transmute(at);
+        get(domain, &mut allocator);
+    }
+    allocator.malloc.is_some().then_some(allocator)
+}
+
+/// `PyMem_SetAllocator`.
+///
+/// # Safety
+///
+/// The functions forward to those that were there, and nobody else sets them now: there is no interpreter yet, or the caller
+/// has the GIL.
+pub(super) unsafe fn set_allocator(domain: c_int, mut allocator: Allocator) {
+    let Some(at) = symbol("PyMem_SetAllocator\0") else { return };
+    // SAFETY: `void PyMem_SetAllocator(PyMemAllocatorDomain, PyMemAllocatorEx *)`, and the caller's promise.
+    unsafe {
+        let set: unsafe extern "C" fn(c_int, *mut Allocator) = std::mem::transmute(at);
+        set(domain, &mut allocator);
+    }
+}
+
+/// The address of a variable such as `PyCode_Type`.
+pub(super) fn variable(name: &str) -> u64 {
+    symbol(name).map_or(0, |at| at as usize as u64)
+}

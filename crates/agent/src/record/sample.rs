@@ -1,0 +1,126 @@
+//! Sampling: one allocation in so many bytes, at random, and the frees of those that were taken.
+//!
+//! The bytes between two samples have an exponential distribution, so that a block of `s` bytes is taken with probability
+//! `1 - exp(-s / every)`, whatever came before. Whether a free is one of a sample is told by a table of small counts; only
+//! where it may be, the samples themselves are asked.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use super::lane::Shared;
+use super::own::{Own, busy};
+
+const COUNTS: usize = 1 << 16;
+
+static EVERY: AtomicU64 = AtomicU64::new(0);
+static FILTER: [AtomicU8; COUNTS] = [const { AtomicU8::new(0) }; COUNTS];
+static LOCK: AtomicBool = AtomicBool::new(false);
+static TAKEN: Shared<Option<HashSet<u64>>> = Shared::new(None);
+
+/// Begins anew, with this mean of the bytes between two samples.
+pub(super) fn reset(every: u64) {
+    EVERY.store(every, Ordering::Relaxed);
+    LOCK.store(false, Ordering::Release);
+    FILTER.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    // SAFETY: nothing is recorded yet, or any more.
+    unsafe { *TAKEN.get() = Some(HashSet::new()) };
+}
+
+/// Whether an allocation of this size is a sample.
+#[inline(always)]
+pub(super) fn is_due(own: *mut Own, size: usize) -> bool {
+    // SAFETY: this thread's words.
+    unsafe {
+        (*own).left = (*own).left.wrapping_sub(size as i64);
+        (*own).left < 0 && draw(own, size)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn draw(own: *mut Own, size: usize) -> bool {
+    // SAFETY: this thread's words.
+    unsafe {
+        if (*own).random == 0 {
+            // A thread's first: nothing was drawn yet.
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time);
+            (*own).random = (own as u64) << 20 ^ time.tv_nsec as u64 ^ 0x9E37_79B9_7F4A_7C15;
+            (*own).left = distance(own).wrapping_sub(size as i64);
+            if (*own).left >= 0 {
+                return false;
+            }
+        }
+        (*own).left = distance(own);
+        true
+    }
+}
+
+/// Bytes to the next sample.
+fn distance(own: *mut Own) -> i64 {
+    // SAFETY: this thread's words. The generator is xorshift64* (Vigna, 2016).
+    let random = unsafe {
+        let mut x = (*own).random;
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        (*own).random = x;
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    };
+    let unit = ((random >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
+    // Whole bytes: a block that ends within this one is taken.
+    (-unit.ln() * EVERY.load(Ordering::Relaxed) as f64) as i64
+}
+
+#[inline(always)]
+fn count_of(block: u64) -> &'static AtomicU8 {
+    &FILTER[((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as usize % COUNTS]
+}
+
+fn locked<R>(own: *mut Own, work: impl FnOnce(&mut HashSet<u64>) -> R) -> Option<R> {
+    busy(own, || {
+        while LOCK.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // SAFETY: the lock.
+        let done = unsafe { (*TAKEN.get()).as_mut() }.map(work);
+        LOCK.store(false, Ordering::Release);
+        done
+    })
+}
+
+/// A block was taken.
+#[cold]
+pub(super) fn remember(own: *mut Own, block: u64) {
+    locked(own, |taken| {
+        if taken.insert(block) {
+            let count = count_of(block);
+            // One that has reached the most stays there.
+            let n = count.load(Ordering::Relaxed);
+            count.store(n.saturating_add(1), Ordering::Relaxed);
+        }
+    });
+}
+
+/// A block is freed; whether it was a sample.
+#[inline(always)]
+pub(super) fn forget(own: *mut Own, block: u64) -> bool {
+    count_of(block).load(Ordering::Relaxed) != 0 && forget_taken(own, block)
+}
+
+#[cold]
+#[inline(never)]
+fn forget_taken(own: *mut Own, block: u64) -> bool {
+    locked(own, |taken| {
+        let was = taken.remove(&block);
+        if was {
+            let count = count_of(block);
+            let n = count.load(Ordering::Relaxed);
+            if n < u8::MAX {
+                count.store(n - 1, Ordering::Relaxed);
+            }
+        }
+        was
+    })
+    .unwrap_or(false)
+}

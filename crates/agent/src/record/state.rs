@@ -1,0 +1,242 @@
+//! Whether this process is recorded, how, and into which file.
+//!
+//! Invariant: what fails ends the recording and says so in the file, as far as that can be written; the program goes on.
+
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use pydefrag_trace::chunk::{Begin, End, Tag};
+use serde::Deserialize;
+
+use super::file::File;
+use super::lane::Shared;
+
+/// The variable that says what is wanted.
+pub(super) const VARIABLE: &str = "PYDEFRAG_RECORD";
+
+/// What is wanted, as the command line writes it into the environment.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Wanted {
+    /// The file of the first process.
+    pub(super) path: PathBuf,
+    /// Name and version of the tool that wants it.
+    pub(super) tool: String,
+    /// This library, as LD_PRELOAD names it.
+    pub(super) library: String,
+    /// Forks, and what they become, are recorded too.
+    #[serde(default)]
+    pub(super) children: bool,
+    /// Mean of the bytes between two samples; all is recorded without.
+    #[serde(default)]
+    pub(super) every: Option<u64>,
+    /// Walk every stack twice and compare.
+    #[serde(default)]
+    pub(super) check: bool,
+}
+
+/// Events are recorded.
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+/// The process whose recording this is: a fork begins its own.
+static PID: AtomicU32 = AtomicU32::new(0);
+static BEGAN_NS: AtomicU64 = AtomicU64::new(0);
+static LOCK: AtomicBool = AtomicBool::new(false);
+static FILE: Shared<Option<File>> = Shared::new(None);
+static WANTED: Shared<Option<Wanted>> = Shared::new(None);
+
+/// Whether events are recorded.
+#[inline(always)]
+pub(super) fn is_active() -> bool {
+    ACTIVE.load(Ordering::Relaxed)
+}
+
+/// The pid that the recording is of.
+pub(super) fn pid() -> u32 {
+    PID.load(Ordering::Relaxed)
+}
+
+/// What is wanted; known from the begin.
+pub(super) fn wanted() -> Option<&'static Wanted> {
+    // SAFETY: written once, by `begin`, before anything is recorded.
+    unsafe { (*WANTED.get()).as_ref() }
+}
+
+/// Nanoseconds since the recording began.
+pub(super) fn now() -> u64 {
+    clock().saturating_sub(BEGAN_NS.load(Ordering::Relaxed))
+}
+
+fn clock() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills what it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The file, under its lock.
+pub(super) struct State(());
+
+/// Takes the file's lock. The caller is busy ([`super::own::busy`]).
+pub(super) fn state() -> State {
+    while LOCK.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    State(())
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        LOCK.store(false, Ordering::Release);
+    }
+}
+
+impl State {
+    fn file(&mut self) -> Option<&mut File> {
+        // SAFETY: the lock.
+        unsafe { (*FILE.get()).as_mut() }
+    }
+
+    /// Appends bytes; false where nothing is recorded any more.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
+        let Some(file) = self.file() else { return false };
+        match file.write(bytes) {
+            Ok(()) => true,
+            Err(why) => {
+                self.end(Some(why));
+                false
+            }
+        }
+    }
+
+    /// Appends a chunk that is no lane's.
+    pub(super) fn chunk(&mut self, tag: Tag, plain: &[u8]) {
+        if let Some(file) = self.file()
+            && let Err(why) = file.chunk(tag, plain, now())
+        {
+            self.end(Some(why));
+        }
+    }
+
+    /// Nothing more is recorded; `why`, where the program goes on.
+    pub(super) fn end(&mut self, why: Option<String>) {
+        ACTIVE.store(false, Ordering::Relaxed);
+        // SAFETY: the lock.
+        let Some(mut file) = (unsafe { (*FILE.get()).take() }) else { return };
+        let (checked, wrong) = super::stack::checked();
+        let checks = wanted().is_some_and(|w| w.check);
+        let end = End {
+            why,
+            checked_stacks: checks.then_some(checked),
+            wrong_stacks: checks.then_some(wrong),
+            notes: super::stack::notes(),
+        };
+        if let Ok(text) = serde_json::to_vec(&end) {
+            let _ = file.chunk(Tag::End, &text, now());
+        }
+        file.close();
+    }
+}
+
+/// Begins a file for this process; `false` where another has it and only one is wanted.
+pub(super) fn begin(wanted: Wanted, parent: Option<u32>) -> Result<bool, String> {
+    let pid = std::process::id();
+    let file = match parent {
+        None => File::make(&wanted.path)?,
+        Some(_) => None,
+    };
+    let file = match file {
+        Some(file) => Some(file),
+        None if wanted.children => beside(&wanted.path, pid)?,
+        None => None,
+    };
+    let Some(mut file) = file else { return Ok(false) };
+    BEGAN_NS.store(clock(), Ordering::Relaxed);
+    PID.store(pid, Ordering::Relaxed);
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let begin = Begin {
+        tool: wanted.tool.clone(),
+        started_at: unix.map_or(0.0, |d| d.as_secs_f64()),
+        pid,
+        parent,
+        command: command(),
+        python: super::python::version(),
+        every: wanted.every,
+        notes: super::python::notes(),
+    };
+    let text = serde_json::to_vec(&begin).map_err(|e| e.to_string())?;
+    file.chunk(Tag::Head, &text, 0)?;
+    LOCK.store(false, Ordering::Release);
+    // SAFETY: nothing is recorded yet, or any more: no other thread looks.
+    unsafe {
+        *FILE.get() = Some(file);
+        *WANTED.get() = Some(wanted);
+    }
+    Ok(true)
+}
+
+/// Begins to record.
+pub(super) fn activate() {
+    ACTIVE.store(true, Ordering::Release);
+}
+
+/// In a fork: the parent's file is the parent's.
+pub(super) fn forget() {
+    ACTIVE.store(false, Ordering::Relaxed);
+    LOCK.store(false, Ordering::Release);
+    // SAFETY: a fork has one thread.
+    if let Some(mut file) = unsafe { (*FILE.get()).take() } {
+        file.close();
+    }
+}
+
+/// A child's file: `app.4242.pdtrace.part` beside `app.pdtrace.part`; with a number more where that is there already.
+fn beside(path: &std::path::Path, pid: u32) -> Result<Option<File>, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = name.strip_suffix(".part").unwrap_or(&name);
+    let stem = stem.strip_suffix(".pdtrace").unwrap_or(stem);
+    for n in 1..1000 {
+        let more = if n == 1 { String::new() } else { format!("-{n}") };
+        let file = path.with_file_name(format!("{stem}.{pid}{more}.pdtrace.part"));
+        if let Some(file) = File::make(&file)? {
+            return Ok(Some(file));
+        }
+    }
+    Err("there are a thousand files of its name".into())
+}
+
+fn command() -> String {
+    let bytes = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words = bytes.split(|b| *b == 0).filter(|w| !w.is_empty());
+    let words: Vec<String> = words.map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    pydefrag_image::command_line(words.iter().map(String::as_str))
+}
+
+/// RSS in OS pages (proc_pid_statm(5)).
+pub(super) fn rss_pages() -> Option<u64> {
+    // SAFETY: opens, reads into our buffer and closes.
+    unsafe {
+        let fd = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return None;
+        }
+        let mut text = [0u8; 64];
+        let n = libc::read(fd, text.as_mut_ptr().cast::<c_void>(), text.len());
+        libc::close(fd);
+        let text = text.get(..usize::try_from(n).ok()?)?;
+        std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok()
+    }
+}
+
+/// Zeroed pages of our own.
+pub(super) fn pages(length: usize) -> Result<*mut u8, String> {
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+    );
+    // SAFETY: a new mapping, which touches nothing that is there.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(format!("no memory for its buffers ({})", std::io::Error::last_os_error()));
+    }
+    Ok(at.cast())
+}

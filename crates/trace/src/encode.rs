@@ -1,0 +1,86 @@
+//! Writing events. Owns the bytes of one event; the buffer they go to is the caller's.
+//!
+//! No call here allocates, hashes or waits.
+
+use crate::Model;
+use crate::event::{ALLOC, Domain, ESCAPE, FREE, LARGEST, MOVED, escape};
+use crate::varint::{self, zigzag};
+
+/// Bytes that any event but a mark fits into.
+pub const ROOM: usize = 64;
+
+/// Room for one event.
+pub type Room = [u8; ROOM];
+
+/// Writes the number with its kind and length; `shift` bits are taken by what stands below it.
+#[inline(always)]
+fn word(out: &mut Room, low: u64, number: u64, shift: u32) -> usize {
+    let bits = number << shift;
+    let length = ((71 - (bits | 0x80).leading_zeros()) / 8) as usize;
+    out[..8].copy_from_slice(&(bits | low | ((length as u64 - 1) << 2)).to_le_bytes());
+    length
+}
+
+/// Writes a free; returns its length.
+#[inline(always)]
+pub fn free(model: &mut Model, out: &mut Room, address: u64, moved: bool) -> usize {
+    if !address.is_multiple_of(8) {
+        return numbers(out, escape::FREE, &[address, u64::from(moved)]);
+    }
+    let difference = address.wrapping_sub(model.last_free) as i64 >> 3;
+    model.last_free = address;
+    word(out, if moved { MOVED } else { FREE }, zigzag(difference), 5)
+}
+
+/// Writes an allocation; returns its length.
+#[inline(always)]
+pub fn alloc(
+    model: &mut Model,
+    out: &mut Room,
+    address: u64,
+    size: u64,
+    node: u32,
+    domain: Domain,
+) -> usize {
+    if !address.is_multiple_of(8) || size > LARGEST {
+        return numbers(out, escape::ALLOC, &[address, size, u64::from(node), domain as u64]);
+    }
+    let size = size as u32;
+    let place = model.place(size);
+    let difference = address.wrapping_sub(*place) as i64 >> 3;
+    *place = address.wrapping_add(Model::step(size));
+    let sized = size << 1 | domain as u32;
+    let expected = model.expected();
+    let (stack, other) = (expected.node != node, expected.sized != sized);
+    let surprise = stack | other;
+    let mut at = word(out, ALLOC | u64::from(surprise) << 5, zigzag(difference), 6);
+    if surprise {
+        expected.node = node;
+        expected.sized = sized;
+        out[at] = u8::from(stack) | u8::from(other) << 1 | (domain as u8) << 2;
+        at += 1;
+        if stack {
+            let difference = i64::from(node) - i64::from(model.last_node);
+            at = varint::put(out, at, zigzag(difference));
+        }
+        if other {
+            at = varint::put(out, at, u64::from(size));
+        }
+    }
+    model.learn(node);
+    at
+}
+
+/// Writes an escape of at most five numbers; returns its length.
+pub fn numbers(out: &mut Room, number: u8, numbers: &[u64]) -> usize {
+    out[0] = ESCAPE as u8 | number << 2;
+    numbers.iter().fold(1, |at, n| varint::put(out, at, *n))
+}
+
+/// A mark, as bytes.
+pub fn mark(text: &str) -> Vec<u8> {
+    let mut out = vec![ESCAPE as u8 | escape::MARK << 2];
+    varint::push(&mut out, text.len() as u64);
+    out.extend(text.as_bytes());
+    out
+}

@@ -1,0 +1,188 @@
+//! The live blocks of a trace: address to size and stack.
+//!
+//! An open-addressing table of 16 bytes an entry, at most three quarters full, without marks for what was removed: it is
+//! looked up at every event. A hash map of the standard kind takes twice the memory and time.
+
+use rustc_hash::FxHashMap;
+
+use crate::event::Domain;
+
+/// A live block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) size: u64,
+    pub(crate) node: u32,
+    pub(crate) domain: Domain,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// The address, with the domain in its lowest bit; 0 is free.
+    key: u64,
+    /// [`LARGE`]: it is in `large`.
+    size: u32,
+    node: u32,
+}
+
+const LARGE: u32 = u32::MAX;
+
+/// All live blocks.
+pub(crate) struct Live {
+    entries: Vec<Entry>,
+    count: usize,
+    shift: u32,
+    /// Blocks that an entry cannot tell: odd addresses, and sizes of 4 GiB.
+    large: FxHashMap<u64, Block>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        const FIRST: usize = 1 << 12;
+        Live {
+            entries: vec![Entry::default(); FIRST],
+            count: 0,
+            shift: 64 - FIRST.trailing_zeros(),
+            large: FxHashMap::default(),
+        }
+    }
+}
+
+impl Live {
+    #[inline(always)]
+    fn home(&self, address: u64) -> usize {
+        // Blocks of the same 256 bytes stay beside each other: programs allocate neighbours one after another.
+        let near = address >> 4 & 15;
+        let far = (address >> 8).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (self.shift + 4).min(63);
+        (far << 4 | near) as usize & (self.entries.len() - 1)
+    }
+
+    #[inline(always)]
+    fn find(&self, address: u64) -> Result<usize, usize> {
+        let mask = self.entries.len() - 1;
+        let mut i = self.home(address);
+        loop {
+            let key = self.entries[i].key;
+            if key & !1 == address {
+                return Ok(i);
+            }
+            if key == 0 {
+                return Err(i);
+            }
+            i = (i + 1) & mask;
+        }
+    }
+
+    /// Enters a block; returns one that was there.
+    #[inline]
+    pub(crate) fn insert(&mut self, address: u64, block: Block) -> Option<Block> {
+        if address & 7 != 0 || address == 0 || block.size >= u64::from(LARGE) {
+            let before = self.remove(address);
+            self.large.insert(address, block);
+            return before;
+        }
+        let before = match self.large.is_empty() {
+            true => None,
+            false => self.large.remove(&address),
+        };
+        let entry =
+            Entry { key: address | block.domain as u64, size: block.size as u32, node: block.node };
+        match self.find(address) {
+            Ok(i) => {
+                let was = std::mem::replace(&mut self.entries[i], entry);
+                Some(was.block())
+            }
+            Err(i) => {
+                self.entries[i] = entry;
+                self.count += 1;
+                if self.count * 4 > self.entries.len() * 3 {
+                    self.grow();
+                }
+                before
+            }
+        }
+    }
+
+    /// Takes a block out.
+    #[inline]
+    pub(crate) fn remove(&mut self, address: u64) -> Option<Block> {
+        if !self.large.is_empty()
+            && let Some(block) = self.large.remove(&address)
+        {
+            return Some(block);
+        }
+        if address & 7 != 0 || address == 0 {
+            return None;
+        }
+        let mut hole = self.find(address).ok()?;
+        let block = self.entries[hole].block();
+        let mask = self.entries.len() - 1;
+        let mut i = hole;
+        // What stands behind moves up, unless it is at home there already.
+        loop {
+            i = (i + 1) & mask;
+            let key = self.entries[i].key;
+            if key == 0 {
+                break;
+            }
+            let home = self.home(key & !1);
+            if (i.wrapping_sub(home) & mask) >= (i.wrapping_sub(hole) & mask) {
+                self.entries[hole] = self.entries[i];
+                hole = i;
+            }
+        }
+        self.entries[hole] = Entry::default();
+        self.count -= 1;
+        Some(block)
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = vec![Entry::default(); self.entries.len() * 2];
+        let old = std::mem::replace(&mut self.entries, larger);
+        self.shift -= 1;
+        for entry in old.into_iter().filter(|e| e.key != 0) {
+            if let Err(i) = self.find(entry.key & !1) {
+                self.entries[i] = entry;
+            }
+        }
+    }
+
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (u64, Block)> + '_ {
+        let small = self.entries.iter().filter(|e| e.key != 0).map(|e| (e.key & !1, e.block()));
+        small.chain(self.large.iter().map(|(a, b)| (*a, *b)))
+    }
+}
+
+impl Entry {
+    fn block(self) -> Block {
+        let domain = if self.key & 1 == 0 { Domain::Python } else { Domain::Malloc };
+        Block { size: self.size.into(), node: self.node, domain }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((0u64..3000, any::<bool>(), 0u64..1 << 33), 0..6000)) {
+            let (mut live, mut map) = (Live::default(), HashMap::new());
+            for (n, insert, size) in steps {
+                let address = 0x7f00_0000_0000 + n * 16 + u64::from(n % 50 == 0) * 3;
+                let block = Block { size, node: n as u32, domain: Domain::Malloc };
+                match insert {
+                    true => prop_assert_eq!(live.insert(address, block), map.insert(address, block)),
+                    false => prop_assert_eq!(live.remove(address), map.remove(&address)),
+                }
+            }
+            prop_assert_eq!(live.blocks().collect::<HashMap<_, _>>(), map);
+        }
+    }
+}

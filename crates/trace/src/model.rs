@@ -1,0 +1,80 @@
+//! What is expected of the next event. Writer and reader keep the same one, so that only surprises are written.
+//!
+//! Owns the prediction. Addresses are told as differences: of an allocation to where the one before in its size class ended,
+//! of a free to the one before. Stack and size are looked up by the last few stacks.
+
+/// Entries of the predictor; a power of two.
+const PREDICTIONS: usize = 4096;
+/// Size classes by which addresses are predicted: 16 bytes each, the last has all that is larger.
+const CLASSES: usize = 34;
+
+/// Stack and size of an allocation, as last seen after the same history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Prediction {
+    pub(crate) node: u32,
+    /// The size in the upper 31 bits, the domain in the lowest.
+    pub(crate) sized: u32,
+}
+
+/// What is expected next. All zeros at the begin, so that a zeroed mapping is one.
+#[derive(Debug, Clone)]
+#[repr(C)]
+pub struct Model {
+    pub(crate) last_free: u64,
+    /// Where the last allocation of each class ended.
+    next: [u64; CLASSES],
+    history: u64,
+    pub(crate) last_node: u32,
+    predictions: [Prediction; PREDICTIONS],
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Model::new()
+    }
+}
+
+impl Model {
+    /// Of nothing yet.
+    pub const fn new() -> Model {
+        Model {
+            last_free: 0,
+            next: [0; CLASSES],
+            history: 0,
+            last_node: 0,
+            predictions: [Prediction { node: 0, sized: 0 }; PREDICTIONS],
+        }
+    }
+
+    /// Where an allocation of this size is expected: behind the last one.
+    #[inline(always)]
+    pub(crate) fn place(&mut self, size: u32) -> &mut u64 {
+        let class = (size as usize).div_ceil(16).min(CLASSES - 1);
+        &mut self.next[class]
+    }
+
+    /// Bytes from an allocation's begin to where the next of its class is expected.
+    #[inline(always)]
+    pub(crate) fn step(size: u32) -> u64 {
+        u64::from(size).div_ceil(16).min(CLASSES as u64 - 1) * 16
+    }
+
+    /// The stack that is expected next.
+    #[inline(always)]
+    pub fn expected_node(&self) -> u32 {
+        self.predictions[self.history as usize % PREDICTIONS].node
+    }
+
+    #[inline(always)]
+    pub(crate) fn expected(&mut self) -> &mut Prediction {
+        &mut self.predictions[self.history as usize % PREDICTIONS]
+    }
+
+    /// An allocation has had this stack.
+    #[inline(always)]
+    pub(crate) fn learn(&mut self, node: u32) {
+        let mixed = u64::from(node).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        self.history = (self.history >> 4) ^ mixed;
+        self.last_node = node;
+    }
+}

@@ -1,0 +1,423 @@
+//! A trace, added up.
+//!
+//! Owns what was live when, and the tree of calls. What each stack held at the peak is known without a second reading: a
+//! stack's live bytes are kept aside the first time that they change after a peak.
+//!
+//! In a sampled trace each sample stands for as many as it is likely not to have been: a block of `s` bytes is
+//! sampled with probability `1 - exp(-s / every)`, and counts by its inverse (Horvitz and Thompson, 1952); so sums are
+//! estimates without bias, and their variance is the sum of `(1 - p) / p²` times the square of what was added.
+
+use pydefrag_heap::{
+    Amount, Call, Events, Function, Happening, Moment, Peak, RecordedProcess, RecordedThread,
+    Recording, RecordingMode, SCHEMA, SamplingError, Tally, What,
+};
+use rustc_hash::FxHashMap;
+
+use crate::chunk::GIL;
+use crate::event::{Event, NO_GIL, NO_STACK};
+use crate::lines::line_of;
+use crate::live::{Block, Live};
+use crate::reader::Trace;
+
+/// Moments that are kept at most; then every two become one.
+const MOMENTS: usize = 4096;
+/// Happenings that are kept at most.
+const HAPPENINGS: usize = 100_000;
+
+/// A sum that samples add their weight to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Sum {
+    count: f64,
+    bytes: f64,
+}
+
+impl Sum {
+    fn amount(self) -> Amount {
+        // Rounding may leave a sum of differences a little below nothing.
+        Amount {
+            count: self.count.round().max(0.0) as u64,
+            bytes: self.bytes.round().max(0.0) as u64,
+        }
+    }
+}
+
+/// What one stack has allocated.
+#[derive(Debug, Clone, Copy, Default)]
+struct Node {
+    parent: u32,
+    code: u32,
+    offset: u32,
+    allocated: Sum,
+    live: Sum,
+    /// Live at peak number `since`.
+    peak: Sum,
+    since: u64,
+}
+
+struct Summing {
+    every: Option<f64>,
+    nodes: Vec<Node>,
+    live: Live,
+    total: Sum,
+    allocated: Sum,
+    variance: [f64; 3],
+    peaks: u64,
+    peak: Sum,
+    peak_ns: u64,
+    peak_rss: Option<u64>,
+    events: Events,
+    ns: u64,
+    rss: Option<u64>,
+    timeline: Timeline,
+    happenings: Vec<Happening>,
+    unsaid: u64,
+    threads: Vec<(u32, Sum)>,
+    thread: [usize; 2],
+    moved: bool,
+    twice: u64,
+}
+
+/// Which variance.
+const ALLOCATED: usize = 0;
+const LIVE: usize = 1;
+const PEAK: usize = 2;
+
+/// Reads a trace to its end. `progress` hears how many stored bytes of how many are done.
+pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
+    let mut summing = Summing {
+        every: trace.begin.every.filter(|e| *e > 0).map(|e| e as f64),
+        nodes: vec![Node::default(); 2],
+        live: Live::default(),
+        total: Sum::default(),
+        allocated: Sum::default(),
+        variance: [0.0; 3],
+        peaks: 1,
+        peak: Sum::default(),
+        peak_ns: 0,
+        peak_rss: None,
+        events: Events::default(),
+        ns: 0,
+        rss: None,
+        timeline: Timeline::default(),
+        happenings: Vec::new(),
+        unsaid: 0,
+        threads: Vec::new(),
+        thread: [usize::MAX; 2],
+        moved: false,
+        twice: 0,
+    };
+    let mut events = trace.events();
+    events.each(progress, &mut |lane, event| summing.take(lane, event));
+    let mut notes = trace.begin.notes.clone();
+    notes.extend(trace.damage.iter().chain(events.damage()).cloned());
+    match &trace.end {
+        None => notes.push(
+            "the program was killed, or still runs: what happened last is not in the trace".into(),
+        ),
+        Some(end) => {
+            notes.extend(
+                end.why.iter().map(|why| format!("recording ended before the program: {why}")),
+            );
+            notes.extend(end.notes.iter().cloned());
+        }
+    }
+    summing.recording(trace, notes)
+}
+
+impl Summing {
+    /// How many a block of this size stands for, and `(1 - p) / p²`.
+    #[inline(always)]
+    fn weight(&self, size: u64) -> (f64, f64) {
+        match self.every {
+            None => (1.0, 0.0),
+            Some(every) => {
+                let p = -(-(size.max(1) as f64) / every).exp_m1();
+                (1.0 / p, (1.0 - p) / (p * p))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, lane: u16, event: Event) {
+        match event {
+            Event::Alloc { address, size, node, domain } => {
+                let moved = std::mem::take(&mut self.moved);
+                self.alloc(lane, address, Block { size, node, domain }, moved);
+            }
+            Event::Free { address, moved } => {
+                self.moved = moved;
+                match self.live.remove(address) {
+                    Some(block) => {
+                        self.events.frees += 1;
+                        self.gone(block);
+                    }
+                    None => self.events.frees_of_before += 1,
+                }
+            }
+            event => self.rare(lane, event),
+        }
+    }
+
+    #[inline(always)]
+    fn alloc(&mut self, lane: u16, address: u64, block: Block, moved: bool) {
+        let (weight, variance) = self.weight(block.size);
+        let bytes = weight * block.size as f64;
+        self.events.allocations += 1;
+        self.events.reallocations += u64::from(moved);
+        if let Some(before) = self.live.insert(address, block) {
+            // Its free was not seen: made before recording began again, or lost.
+            self.twice += 1;
+            self.gone(before);
+        }
+        self.allocated.count += weight;
+        self.allocated.bytes += bytes;
+        self.total.count += weight;
+        self.total.bytes += bytes;
+        if let Some((_, sum)) = self.threads.get_mut(self.thread[usize::from(lane != GIL)]) {
+            sum.count += weight;
+            sum.bytes += bytes;
+        }
+        if self.every.is_some() {
+            let squared = variance * (block.size as f64).powi(2);
+            self.variance[ALLOCATED] += squared;
+            self.variance[LIVE] += squared;
+        }
+        let peaks = self.peaks;
+        let node = self.node(block.node);
+        if node.since != peaks {
+            (node.peak, node.since) = (node.live, peaks);
+        }
+        node.allocated.count += weight;
+        node.allocated.bytes += bytes;
+        node.live.count += weight;
+        node.live.bytes += bytes;
+        if self.total.bytes > self.peak.bytes {
+            self.peak = self.total;
+            self.peaks += 1;
+            self.peak_ns = self.ns;
+            self.peak_rss = self.rss;
+            self.variance[PEAK] = self.variance[LIVE];
+        }
+    }
+
+    #[inline(always)]
+    fn gone(&mut self, block: Block) {
+        let (weight, variance) = self.weight(block.size);
+        let bytes = weight * block.size as f64;
+        self.total.count -= weight;
+        self.total.bytes -= bytes;
+        if self.every.is_some() {
+            self.variance[LIVE] -= variance * (block.size as f64).powi(2);
+        }
+        let peaks = self.peaks;
+        let node = self.node(block.node);
+        if node.since != peaks {
+            (node.peak, node.since) = (node.live, peaks);
+        }
+        node.live.count -= weight;
+        node.live.bytes -= bytes;
+    }
+
+    /// A stack's record. A number that no stack had told is a damaged file's, and counts as no stack.
+    #[inline(always)]
+    fn node(&mut self, node: u32) -> &mut Node {
+        let i = if (node as usize) < self.nodes.len() { node as usize } else { NO_STACK as usize };
+        &mut self.nodes[i]
+    }
+
+    #[cold]
+    fn rare(&mut self, lane: u16, event: Event) {
+        let what = match event {
+            Event::Node { parent, code, offset, .. } => {
+                self.nodes.push(Node { parent, code, offset, ..Node::default() });
+                return;
+            }
+            Event::Thread(tid) => {
+                let known = self.threads.iter().position(|(t, _)| *t == tid);
+                let i = known.unwrap_or_else(|| {
+                    self.threads.push((tid, Sum::default()));
+                    self.threads.len() - 1
+                });
+                self.thread[usize::from(lane != GIL)] = i;
+                return;
+            }
+            Event::Time(ns) => {
+                self.ns = self.ns.max(ns);
+                self.timeline.push(self.ns, self.total, self.rss);
+                return;
+            }
+            Event::Rss(bytes) => {
+                self.rss = Some(bytes);
+                return;
+            }
+            Event::Stamp(_) | Event::Alloc { .. } | Event::Free { .. } => return,
+            Event::GcStart(generation) => What::GcStart { generation },
+            Event::GcStop(generation, collected, uncollectable) => {
+                What::GcStop { generation, collected, uncollectable }
+            }
+            Event::ArenaBorn(address, bytes) => What::ArenaBorn { address, bytes },
+            Event::ArenaDied(address, bytes) => What::ArenaDied { address, bytes },
+            Event::Mapped(address, bytes, call) => What::Mapped { address, bytes, call },
+            Event::Unmapped(address, bytes) => What::Unmapped { address, bytes },
+            Event::Forked(child) => What::Forked { child },
+            Event::Mark(text) => What::Mark { text },
+        };
+        if self.happenings.len() < HAPPENINGS {
+            self.happenings.push(Happening { at_ns: self.ns, what });
+        } else {
+            self.unsaid += 1;
+        }
+    }
+
+    fn recording(mut self, trace: &Trace, mut notes: Vec<String>) -> Recording {
+        for node in &mut self.nodes {
+            if node.since != self.peaks {
+                node.peak = node.live;
+            }
+        }
+        if self.unsaid > 0 {
+            notes.push(format!("{} more happenings were left out", self.unsaid));
+        }
+        if self.twice > 0 {
+            notes.push(format!(
+                "{} blocks were handed out again though no free of theirs was seen",
+                self.twice
+            ));
+        }
+        self.timeline.push(self.ns, self.total, self.rss);
+        let (functions, calls, call_of) = calls(&self.nodes, trace);
+        for happening in &mut self.happenings {
+            if let What::Mapped { call, .. } = &mut happening.what {
+                *call = call_of.get(*call as usize).copied().unwrap_or(0);
+            }
+        }
+        let error = self.every.map(|_| {
+            let of = |i: usize| self.variance[i].max(0.0).sqrt().round() as u64;
+            SamplingError { allocated: of(ALLOCATED), peak: of(PEAK), retained: of(LIVE) }
+        });
+        let begin = &trace.begin;
+        Recording {
+            schema: SCHEMA,
+            tool: begin.tool.clone(),
+            started_at: begin.started_at,
+            duration_ns: self.ns,
+            process: RecordedProcess {
+                pid: begin.pid,
+                parent: begin.parent,
+                command: begin.command.clone(),
+                python: begin.python.clone(),
+            },
+            mode: begin.every.map_or(RecordingMode::Full, |every| RecordingMode::Sampled { every }),
+            events: self.events,
+            allocated: self.allocated.amount(),
+            peak: Peak { live: self.peak.amount(), at_ns: self.peak_ns, rss: self.peak_rss },
+            retained: self.total.amount(),
+            error,
+            functions,
+            calls,
+            timeline: self.timeline.moments,
+            happenings: self.happenings,
+            threads: self
+                .threads
+                .iter()
+                .map(|(tid, sum)| RecordedThread { tid: *tid, allocated: sum.amount() })
+                .collect(),
+            notes,
+        }
+    }
+}
+
+/// The stacks as a tree of functions and lines, and the call of each stack.
+fn calls(nodes: &[Node], trace: &Trace) -> (Vec<Function>, Vec<Call>, Vec<u32>) {
+    let codes: FxHashMap<u32, usize> =
+        trace.codes.iter().enumerate().map(|(i, code)| (code.number, i)).collect();
+    let mut functions =
+        vec![named("(root)"), named("(no Python frame)"), named("(without the GIL)")];
+    let mut function_of: FxHashMap<Function, u32> = functions.iter().cloned().zip(0u32..).collect();
+    let mut by_code: FxHashMap<u32, u32> = FxHashMap::default();
+    let mut calls = vec![Call { parent: 0, function: 0, line: 0, own: Tally::default() }];
+    let mut known: FxHashMap<(u32, u32, u32), u32> = FxHashMap::default();
+    let mut call_of = Vec::with_capacity(nodes.len());
+    for (i, node) in (0u32..).zip(nodes) {
+        let own = Tally {
+            allocated: node.allocated.amount(),
+            peak: node.peak.amount(),
+            retained: node.live.amount(),
+        };
+        let key = match i {
+            NO_STACK => (0, 1, 0),
+            NO_GIL => (0, 2, 0),
+            _ => {
+                let code = codes.get(&node.code).map(|i| &trace.codes[*i]);
+                let line = code.and_then(|code| line_of(code, node.offset)).unwrap_or(0);
+                let function = *by_code.entry(node.code).or_insert_with(|| {
+                    let function = match code {
+                        None => named("(unknown)"),
+                        Some(code) => Function {
+                            name: code.name.clone(),
+                            file: code.file.clone(),
+                            line: code.first_line,
+                        },
+                    };
+                    let next = functions.len() as u32;
+                    *function_of.entry(function.clone()).or_insert_with(|| {
+                        functions.push(function);
+                        next
+                    })
+                });
+                // A stack's caller comes before it; the two that stand for none have no callees.
+                let parent = match node.parent {
+                    NO_STACK | NO_GIL => 0,
+                    parent => call_of.get(parent as usize).copied().unwrap_or(0),
+                };
+                (parent, function, line)
+            }
+        };
+        if i <= NO_GIL && own == Tally::default() {
+            call_of.push(0);
+            continue;
+        }
+        let call = *known.entry(key).or_insert_with(|| {
+            calls.push(Call { parent: key.0, function: key.1, line: key.2, own: Tally::default() });
+            calls.len() as u32 - 1
+        });
+        calls[call as usize].own.add(&own);
+        call_of.push(call);
+    }
+    (functions, calls, call_of)
+}
+
+fn named(name: &str) -> Function {
+    Function { name: name.into(), file: String::new(), line: 0 }
+}
+
+/// Live memory over time.
+#[derive(Default)]
+struct Timeline {
+    moments: Vec<Moment>,
+    /// Moments that become one.
+    stride: usize,
+    taken: usize,
+}
+
+impl Timeline {
+    fn push(&mut self, at_ns: u64, live: Sum, rss: Option<u64>) {
+        let moment = Moment { at_ns, live: live.amount(), rss };
+        self.stride = self.stride.max(1);
+        if self.taken.is_multiple_of(self.stride) {
+            if self.moments.len() >= MOMENTS {
+                self.moments = self.moments.chunks(2).map(highest).collect();
+                self.stride *= 2;
+            }
+            self.moments.push(moment);
+        } else if let Some(last) = self.moments.last_mut() {
+            *last = highest(&[*last, moment]);
+        }
+        self.taken += 1;
+    }
+}
+
+/// Of some moments that with the most live bytes.
+fn highest(moments: &[Moment]) -> Moment {
+    moments.iter().copied().max_by_key(|m| m.live.bytes).unwrap_or_default()
+}
