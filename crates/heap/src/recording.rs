@@ -31,7 +31,8 @@ pub struct Recording {
     pub allocated: Amount,
     /// The largest sum of live bytes.
     pub peak: Peak,
-    /// What was still live when recording ended.
+    /// What was still live when the program had come to its end, before the interpreter took itself apart; or when recording
+    /// ended.
     pub retained: Amount,
     /// One standard error of what was estimated, in a sampled recording.
     pub error: Option<SamplingError>,

@@ -74,7 +74,18 @@ struct Summing {
     threads: Vec<(u32, Sum)>,
     thread: [usize; 2],
     moved: bool,
+    /// Of each lane, what a realloc freed last: it may turn out to have failed.
+    last_moved: [Option<(u64, Block)>; 2],
+    /// What was live when the program came to its end.
+    at_end: Option<AtEnd>,
     twice: u64,
+}
+
+/// What was live when the program came to its end, before the interpreter took itself apart.
+struct AtEnd {
+    total: Sum,
+    nodes: Vec<Sum>,
+    variance: f64,
 }
 
 /// Which variance.
@@ -104,6 +115,8 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
         threads: Vec::new(),
         thread: [usize::MAX; 2],
         moved: false,
+        last_moved: [None; 2],
+        at_end: None,
         twice: 0,
     };
     let mut events = trace.events();
@@ -150,8 +163,16 @@ impl Summing {
                     Some(block) => {
                         self.events.frees += 1;
                         self.gone(block);
+                        if moved {
+                            self.last_moved[usize::from(lane != GIL)] = Some((address, block));
+                        }
                     }
-                    None => self.events.frees_of_before += 1,
+                    None => {
+                        self.events.frees_of_before += 1;
+                        if moved {
+                            self.last_moved[usize::from(lane != GIL)] = None;
+                        }
+                    }
                 }
             }
             event => self.rare(lane, event),
@@ -218,6 +239,23 @@ impl Summing {
         node.live.bytes -= bytes;
     }
 
+    /// A block whose realloc failed is where it was.
+    fn back(&mut self, address: u64, block: Block) {
+        let (weight, variance) = self.weight(block.size);
+        let bytes = weight * block.size as f64;
+        self.live.insert(address, block);
+        self.events.frees -= self.events.frees.min(1);
+        self.total.count += weight;
+        self.total.bytes += bytes;
+        if self.every.is_some() {
+            self.variance[LIVE] += variance * (block.size as f64).powi(2);
+        }
+        // At the peak it was live: between its free and now nothing was told.
+        let node = self.node(block.node);
+        node.live.count += weight;
+        node.live.bytes += bytes;
+    }
+
     /// A stack's record. A number that no stack had told is a damaged file's, and counts as no stack.
     #[inline(always)]
     fn node(&mut self, node: u32) -> &mut Node {
@@ -250,6 +288,22 @@ impl Summing {
                 self.rss = Some(bytes);
                 return;
             }
+            Event::Kept => {
+                self.moved = false;
+                match self.last_moved[usize::from(lane != GIL)].take() {
+                    Some((address, block)) => self.back(address, block),
+                    None => self.events.frees_of_before -= self.events.frees_of_before.min(1),
+                }
+                return;
+            }
+            Event::Ending => {
+                self.at_end = Some(AtEnd {
+                    total: self.total,
+                    nodes: self.nodes.iter().map(|n| n.live).collect(),
+                    variance: self.variance[LIVE],
+                });
+                return;
+            }
             Event::Stamp(_) | Event::Alloc { .. } | Event::Free { .. } => return,
             Event::GcStart(generation) => What::GcStart { generation },
             Event::GcStop(generation, collected, uncollectable) => {
@@ -275,6 +329,14 @@ impl Summing {
                 node.peak = node.live;
             }
         }
+        let (mut retained, mut variance) = (self.total, self.variance[LIVE]);
+        if let Some(at_end) = &self.at_end {
+            (retained, variance) = (at_end.total, at_end.variance);
+            for (i, node) in self.nodes.iter_mut().enumerate() {
+                node.live = at_end.nodes.get(i).copied().unwrap_or_default();
+            }
+        }
+        self.variance[LIVE] = variance;
         if self.unsaid > 0 {
             notes.push(format!("{} more happenings were left out", self.unsaid));
         }
@@ -311,7 +373,7 @@ impl Summing {
             events: self.events,
             allocated: self.allocated.amount(),
             peak: Peak { live: self.peak.amount(), at_ns: self.peak_ns, rss: self.peak_rss },
-            retained: self.total.amount(),
+            retained: retained.amount(),
             error,
             functions,
             calls,
