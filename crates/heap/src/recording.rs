@@ -76,6 +76,18 @@ pub enum RecordingMode {
     },
 }
 
+impl RecordingMode {
+    /// What one standard error of an estimate of so many bytes is at most; `None` where nothing was estimated.
+    pub fn error_at_most(self, bytes: u64) -> Option<u64> {
+        match self {
+            RecordingMode::Full => None,
+            // An allocation of s bytes is sampled with p = 1 - exp(-s / every) and counts s / p: a variance of
+            // s² (1 - p) / p, which is at most s · every. Those of independent ones add up.
+            RecordingMode::Sampled { every } => Some((bytes as f64 * every as f64).sqrt() as u64),
+        }
+    }
+}
+
 /// What happened, counted. In a sampled recording, of what was sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Events {
@@ -291,6 +303,14 @@ mod tests {
     fn call(parent: u32, bytes: u64) -> Call {
         let own = Tally { allocated: Amount { count: 1, bytes }, ..Tally::default() };
         Call { parent, function: 0, line: 1, own }
+    }
+
+    #[test]
+    fn an_error_grows_as_the_root_of_what_is_estimated() {
+        let sampled = RecordingMode::Sampled { every: 1 << 20 };
+        assert_eq!(sampled.error_at_most(1 << 30), Some(1 << 25));
+        assert_eq!(sampled.error_at_most(0), Some(0));
+        assert_eq!(RecordingMode::Full.error_at_most(1 << 30), None);
     }
 
     #[test]

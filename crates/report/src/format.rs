@@ -6,6 +6,11 @@
 /// Sizes of this many columns still line up: `99999.9`.
 const LONGEST: f64 = 99_999.95;
 
+/// A size below it is told in KiB where many are small.
+const FINE: u64 = 1 << 20;
+/// A column is, while its largest is below it.
+const FINE_COLUMN: u64 = 10 << 20;
+
 /// A unit of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unit {
@@ -27,9 +32,20 @@ impl Unit {
     /// The last of them.
     pub(crate) const LARGEST: Unit = Self::ALL[4];
 
+    /// For what may be small too: below all of them.
+    const SMALL: Unit = Unit { shift: 10, name: "KiB" };
+
     /// The units in which `largest` lines up, smallest first.
     pub(crate) fn from(largest: u64) -> impl Iterator<Item = Unit> {
         Self::ALL.into_iter().filter(move |u| u.value(largest) < LONGEST)
+    }
+
+    /// The unit for amounts of which many are small: KiB, while `largest` is short in it.
+    pub(crate) fn fine(largest: u64) -> Unit {
+        if largest < FINE_COLUMN {
+            return Unit::SMALL;
+        }
+        Unit::from(largest).next().unwrap_or(Unit::LARGEST)
     }
 
     fn value(self, bytes: u64) -> f64 {
@@ -51,6 +67,27 @@ fn decimal(value: f64) -> String {
 pub(crate) fn size(bytes: u64) -> String {
     let unit = Unit::from(bytes).next().unwrap_or(Unit::LARGEST);
     format!("{} {}", unit.number(bytes), unit.name)
+}
+
+/// A size where many are small: bytes, KiB, and from 1 MiB on as [`size`] says it.
+pub(crate) fn fine(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..FINE => format!("{} KiB", Unit::SMALL.number(bytes)),
+        _ => size(bytes),
+    }
+}
+
+/// A length of time: `3.20 s`, `45.1 s`, `20 min 05 s`, `30 h 05 min`.
+pub(crate) fn lasting(ns: u64) -> String {
+    let s = ns / 1_000_000_000;
+    let exact = ns as f64 / 1e9;
+    match s {
+        0..10 => format!("{exact:.2} s"),
+        10..100 => format!("{exact:.1} s"),
+        100..6000 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+    }
 }
 
 /// `part` of `whole` in percent with one decimal, without the sign; blank where there is no whole.
@@ -129,6 +166,29 @@ mod tests {
         for shift in 0..64 {
             assert!(size(u64::MAX >> shift).len() <= 11);
         }
+    }
+
+    #[test]
+    fn small_sizes_are_told_where_many_are_small() {
+        for (bytes, said) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1024.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+        ] {
+            assert_eq!(fine(bytes), said);
+        }
+        assert_eq!((Unit::fine(5000).name, Unit::fine(10 << 20).name), ("KiB", "MiB"));
+        assert_eq!(Unit::fine(u64::MAX).name, "PiB");
+    }
+
+    #[test]
+    fn times_keep_short() {
+        let s = 1_000_000_000;
+        assert_eq!([0, s / 100, 12 * s].map(lasting), ["0.00 s", "0.01 s", "12.0 s"]);
+        assert_eq!([125 * s, 7325 * s].map(lasting), ["2 min 05 s", "2 h 02 min"]);
+        assert!((0..64).all(|shift| lasting(u64::MAX >> shift).len() <= 16));
     }
 
     #[test]

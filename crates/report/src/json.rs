@@ -3,7 +3,10 @@
 //! Owns nothing of the schema: that is [`pydefrag_heap::Snapshot`], described by `docs/json.md`
 //! and held by the tests here.
 
+use std::io::{self, Write};
+
 use pydefrag_heap::Snapshot;
+use serde_json::ser::Formatter;
 
 /// The snapshot as indented JSON and a newline. Sizes are bytes.
 pub fn render(snapshot: &Snapshot) -> String {
@@ -16,12 +19,107 @@ pub(crate) fn pretty(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain data is JSON") + "\n"
 }
 
+/// The same, with each element of a list on one line: for lists of hundreds of thousands.
+pub(crate) fn lined(value: &impl serde::Serialize) -> String {
+    let mut out = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut out, Lined::default());
+    // Fails only for maps whose keys are not strings, and no type here has a map.
+    value.serialize(&mut writer).expect("plain data is JSON");
+    out.push(b'\n');
+    // The writer writes text alone.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Begins a line for each field at the top, and for each element of a list there.
+#[derive(Default)]
+struct Lined {
+    depth: usize,
+    /// Whether the list or object that is being written has anything.
+    any: bool,
+}
+
+impl Lined {
+    /// Deeper than this nothing begins a line.
+    const DEEPEST: usize = 2;
+
+    fn open(&mut self, out: &mut (impl Write + ?Sized), bracket: u8) -> io::Result<()> {
+        self.depth += 1;
+        self.any = false;
+        out.write_all(&[bracket])
+    }
+
+    fn close(&mut self, out: &mut (impl Write + ?Sized), bracket: u8) -> io::Result<()> {
+        self.depth -= 1;
+        if self.any && self.depth < Self::DEEPEST {
+            self.line(out, self.depth)?;
+        }
+        self.any = true;
+        out.write_all(&[bracket])
+    }
+
+    fn begin(&mut self, out: &mut (impl Write + ?Sized), first: bool) -> io::Result<()> {
+        if !first {
+            out.write_all(b",")?;
+        }
+        match self.depth {
+            0..=Self::DEEPEST => self.line(out, self.depth),
+            _ if first => Ok(()),
+            _ => out.write_all(b" "),
+        }
+    }
+
+    fn line(&self, out: &mut (impl Write + ?Sized), depth: usize) -> io::Result<()> {
+        out.write_all(b"\n")?;
+        (0..depth).try_for_each(|_| out.write_all(b"  "))
+    }
+}
+
+impl Formatter for Lined {
+    fn begin_array<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b'[')
+    }
+
+    fn end_array<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b']')
+    }
+
+    fn begin_array_value<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.begin(out, first)
+    }
+
+    fn end_array_value<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
+        self.any = true;
+        Ok(())
+    }
+
+    fn begin_object<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b'{')
+    }
+
+    fn end_object<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b'}')
+    }
+
+    fn begin_object_key<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.begin(out, first)
+    }
+
+    fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
+
+    fn end_object_value<W: Write + ?Sized>(&mut self, _: &mut W) -> io::Result<()> {
+        self.any = true;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{diff, heal, ps, sample, tree};
+    use crate::{diff, heal, ps, recording, sample, tree};
 
     /// Collects the path of every field: the names of the objects it is in, and its own.
     fn paths(value: &serde_json::Value, path: &[&str], into: &mut BTreeSet<Vec<String>>) {
@@ -105,6 +203,7 @@ mod tests {
             (diff::render_json(&sample::explained_difference()), "## Two looks"),
             (tree::render_json(&sample::tree(1)), "## A tree"),
             (heal::render_json(&sample::heals()[0].1), "## A heal"),
+            (recording::render_json(&sample::sampled_recording()), "## A recording"),
         ] {
             let mut fields = BTreeSet::new();
             paths(&serde_json::from_str(&json).unwrap(), &[], &mut fields);

@@ -6,7 +6,7 @@
 //! # Entry points
 //!
 //! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
-//! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`heal`] memory given back, [`tree`] a process with its descendants, each with `render` and
+//! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`heal`] memory given back, [`recording`] what a program allocated over time, [`tree`] a process with its descendants, each with `render` and
 //! `render_json`; [`html`] has the page of each. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
@@ -30,6 +30,7 @@ pub mod json;
 mod ladder;
 pub mod map;
 pub mod ps;
+pub mod recording;
 mod run;
 #[cfg(test)]
 mod sample;

@@ -10,10 +10,15 @@ use pydefrag_heap::{
 use crate::ps::PsRow;
 
 mod explained;
+mod recording;
 
 pub(crate) use explained::{
     explained, explained_nothing, explained_usually, explained_worst, full_explained, hostile,
     two_explained,
+};
+
+pub(crate) use recording::{
+    deep_recording, recording, recordings, sampled_recording, wide_recording,
 };
 
 const MIB: u64 = 1 << 20;

@@ -20,6 +20,11 @@ impl Style {
     pub(crate) fn ellipsis(self) -> &'static str {
         if self.unicode { "…" } else { "~" }
     }
+
+    /// What stands before an error.
+    pub(crate) fn plus_minus(self) -> &'static str {
+        if self.unicode { "±" } else { "+-" }
+    }
 }
 
 /// What a piece of text means, which decides its colour.

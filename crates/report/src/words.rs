@@ -143,7 +143,7 @@ pub(crate) fn wrap(text: &str, width: usize, most: usize, style: Style) -> Vec<S
 fn breaks(rest: &str) -> bool {
     let Some(rest) = rest.strip_prefix(' ') else { return false };
     let word = rest.split([' ', ',', ':', ';']).next().unwrap_or_default();
-    !matches!(word, "MiB" | "GiB" | "TiB" | "PiB" | "EiB" | "B")
+    !matches!(word, "KiB" | "MiB" | "GiB" | "TiB" | "PiB" | "EiB" | "B" | "s" | "min")
 }
 
 #[cfg(test)]
