@@ -4,7 +4,7 @@
 //! another crate should: a verb opens, walks and renders by calling them.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a guard's limit was exceeded;
-//! `run` otherwise ends as the program did.
+//! `run` and `record` otherwise end as the program did.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,9 @@ mod look;
 mod objects;
 mod output;
 mod progress;
+mod record;
 mod run;
+mod traces;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -41,6 +43,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Snapshot(snapshot) => commands::snapshot::run(snapshot).map(done),
         Command::Report(report) => commands::report::run(report).map(done),
         Command::Run(run) => commands::run::run(run),
+        Command::Record(record) => commands::record::run(record),
         Command::Diff(diff) => commands::diff::run(diff).map(done),
         Command::Fix(fix) => commands::fix::run(fix).map(done),
     };

@@ -111,9 +111,17 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let written = std::fs::write(path, bytes);
         return written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)));
     }
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// The same, written bit by bit by `write`.
+pub(crate) fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
     // A link goes on naming what it names.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let written = uninterrupted(|| replace(&file, bytes));
+    let written = uninterrupted(|| replace(&file, write));
     written.map_err(|e| failed(e, &path.display().to_string(), &elsewhere(path)))
 }
 
@@ -150,12 +158,15 @@ fn failed(e: std::io::Error, what: &str, hint: &str) -> anyhow::Error {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     if path.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
     let mut file = temporary_beside(path)?;
-    file.as_file_mut().write_all(bytes)?;
+    write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     // Both may have taken long: whoever has asked for an end meanwhile wants no file any more.
     if is_end_wanted() {

@@ -3,6 +3,7 @@
 pub(crate) mod diff;
 pub(crate) mod fix;
 pub(crate) mod ps;
+pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod snapshot;

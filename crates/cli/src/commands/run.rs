@@ -2,27 +2,23 @@
 //!
 //! Owns where the report goes and with which code pydefrag ends.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use pydefrag_heap::{Ended, pdsnap};
 use pydefrag_image::command_line;
 use pydefrag_report::{Style, html, json, text};
 
-use crate::args::{Args, Run};
+use crate::args::Run;
 use crate::failure::{hinted, say, tell};
 use crate::output;
 use crate::run::guard::{Limits, Outcome};
-use crate::run::{Ending, end_alike, ending, follow, program};
+use crate::run::{Ending, end_alike, ending, follow, not_an_option, program};
 
 /// A limit was exceeded.
 const EXCEEDED: u8 = 3;
 
 pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
-    not_an_option(args)?;
+    not_an_option("run", &args.words)?;
     let program = program(args.python.as_deref(), &args.words)?;
     if let Some(path) = &args.output {
         if path.as_os_str() == "-" {
@@ -52,27 +48,6 @@ pub(crate) fn run(args: &Run) -> anyhow::Result<ExitCode> {
         Outcome::Kept if !reported && !failed => ExitCode::FAILURE,
         Outcome::Kept => end_alike(ended),
     })
-}
-
-/// A mistyped option would otherwise be taken for a program.
-fn not_an_option(args: &Run) -> anyhow::Result<()> {
-    let first = &args.words[0];
-    let bytes = first.as_bytes();
-    let ours = bytes.starts_with(b"-") && bytes != b"-";
-    let known = bytes.starts_with(b"-m") || bytes.starts_with(b"-c") || Path::new(first).exists();
-    if !ours || known {
-        return Ok(());
-    }
-    let sentence = format!(
-        "{} is no option of `pydefrag run`, and no file; to give Python options of its own, run it as a \
-         command: pydefrag run python3 {0} …",
-        first.to_string_lossy()
-    );
-    let mut all = Args::command();
-    all.build();
-    let run =
-        all.find_subcommand_mut("run").map(|run| run.error(ErrorKind::UnknownArgument, &sentence));
-    Err(run.map_or_else(|| anyhow::anyhow!(sentence), Into::into))
 }
 
 /// Reports to where it was asked for; false, and to stderr, if that fails.

@@ -1,6 +1,6 @@
 //! The environment as it was given to us: every entry in its order, be it well-formed or not.
 //!
-//! Owns the one change that is made to it: a folder put first on PYTHONPATH.
+//! Owns the changes that are made to it: a folder put first on PYTHONPATH, or on another list; a variable of our own.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -64,12 +64,27 @@ impl Environment {
 
     /// Puts a folder first on PYTHONPATH.
     pub(crate) fn put_first(&mut self, folder: &Path) {
-        let mut entry = NAME.to_vec();
-        entry.extend(folder.as_os_str().as_bytes());
-        match self.pythonpath() {
+        self.before(NAME, folder.as_os_str().as_bytes());
+    }
+
+    /// Puts an entry first on a list of entries with colons between them.
+    pub(crate) fn put_before(&mut self, name: &str, entry: &str) {
+        self.before(format!("{name}=").as_bytes(), entry.as_bytes());
+    }
+
+    /// Sets a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let name = format!("{name}=").into_bytes();
+        self.0.retain(|e| !e.starts_with(&name));
+        self.0.push([&name, value.as_bytes()].concat());
+    }
+
+    fn before(&mut self, name: &[u8], first: &[u8]) {
+        let mut entry = [name, first].concat();
+        match self.0.iter().position(|e| e.starts_with(name)) {
             None => self.0.push(entry),
             Some(i) => {
-                let rest = &self.0[i][NAME.len()..];
+                let rest = &self.0[i][name.len()..];
                 if !rest.is_empty() {
                     entry.push(b':');
                     entry.extend(rest);

@@ -33,7 +33,8 @@ mod series;
 mod watched;
 
 pub(crate) use ending::{Ending, ending};
+pub(crate) use environment::Environment;
 pub(crate) use follow::follow;
 pub(crate) use healing::Schedule;
-pub(crate) use launch::end_alike;
-pub(crate) use program::program;
+pub(crate) use launch::{Signals, end_alike, launch};
+pub(crate) use program::{Program, not_an_option, program};

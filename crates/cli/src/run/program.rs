@@ -8,6 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use crate::args::Args;
 use crate::failure::hinted;
 
 /// A program to start.
@@ -63,6 +67,27 @@ pub(crate) fn program(python: Option<&Path>, words: &[OsString]) -> anyhow::Resu
             with_python(python, &script.collect::<Vec<_>>())
         }
     }
+}
+
+/// A mistyped option would otherwise be taken for a program.
+pub(crate) fn not_an_option(verb: &str, words: &[OsString]) -> anyhow::Result<()> {
+    let first = &words[0];
+    let bytes = first.as_bytes();
+    let ours = bytes.starts_with(b"-") && bytes != b"-";
+    let known = bytes.starts_with(b"-m") || bytes.starts_with(b"-c") || Path::new(first).exists();
+    if !ours || known {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{} is no option of `pydefrag {verb}`, and no file; to give Python options of its own, run it as a \
+         command: pydefrag {verb} python3 {0} …",
+        first.to_string_lossy()
+    );
+    let mut all = Args::command();
+    all.build();
+    let run =
+        all.find_subcommand_mut(verb).map(|run| run.error(ErrorKind::UnknownArgument, &sentence));
+    Err(run.map_or_else(|| anyhow::anyhow!(sentence), Into::into))
 }
 
 fn no_script(name: &OsStr) -> anyhow::Error {

@@ -1,0 +1,49 @@
+//! Recordings that were kept: from a file's name to what it adds up to, or a failure that says why not; and how that is
+//! shown.
+
+use std::io::Read;
+use std::path::Path;
+
+use pydefrag_heap::Recording;
+use pydefrag_report::{Style, recording};
+use pydefrag_trace::{Error, Trace, chunk, sum};
+
+use crate::failure::hinted;
+use crate::output;
+use crate::progress::Progress;
+
+/// Whether a file begins as a recording does.
+pub(crate) fn is_trace(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|f| f.take(chunk::MAGIC.len() as u64).read_to_end(&mut head));
+    read.is_ok() && head == chunk::MAGIC
+}
+
+/// A recording in a file, added up, and the open file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<(Recording, Trace)> {
+    let trace = Trace::open(path).map_err(|e| {
+        let hint = match &e {
+            Error::Newer { .. } => "update pydefrag, or record again with this one",
+            _ => "pydefrag record -o FILE.pdtrace …   (makes one)",
+        };
+        hinted(format!("{}: {e}", path.display()), hint)
+    })?;
+    let bar = Progress::shares("reading the recording");
+    let summed = sum(&trace, &|done, total| bar.set(done, total));
+    bar.finish();
+    Ok((summed, trace))
+}
+
+/// The report, as text or JSON.
+pub(crate) fn text(recording: &Recording, json: bool, style: Style) -> String {
+    match json {
+        true => recording::render_json(recording),
+        false => recording::render(recording, style),
+    }
+}
+
+/// The report as a page, where one is wanted.
+pub(crate) fn page(path: Option<&Path>, recording: &Recording) -> anyhow::Result<()> {
+    path.map_or(Ok(()), |path| output::write_page(path, &recording.tool))
+}
