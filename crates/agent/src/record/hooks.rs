@@ -200,7 +200,7 @@ unsafe fn record<const V: u8, const S: bool>(own: *mut Own, block: u64, size: u6
             }
             return alloc_beside(own, block, size, domain);
         }
-        let node = stack::node::<V>(lane, thread);
+        let node = stack::node::<V, S>(lane, thread);
         if S {
             sample::remember(own, block);
         }
@@ -250,7 +250,8 @@ pub(super) unsafe fn node(own: *mut Own, minor: u8, thread: u64) -> Option<u32> 
                     if thread != lane.thread && !enter::<$minor>(own, lane, thread) {
                         return None;
                     }
-                    Some(stack::node::<$minor>(lane, thread))
+                    // Without marks, which a sampled recording has none of.
+                    Some(stack::node::<$minor, true>(lane, thread))
                 },)*
                 _ => None,
             }

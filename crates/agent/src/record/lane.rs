@@ -19,6 +19,7 @@ use pydefrag_trace::event::{Domain, NO_GIL, escape};
 use super::codes;
 use super::own::{Own, busy, own, tid};
 use super::stack::Chain;
+use super::start;
 use super::state::{self, now, state};
 
 /// A buffer, with the chunk's head before its events.
@@ -216,6 +217,9 @@ impl Lane {
     fn tick(&mut self) {
         busy(own(), || {
             self.clock();
+            if self.number == GIL {
+                start::greet();
+            }
             if self.left() < TICK + 4 * ROOM {
                 self.flush();
             }

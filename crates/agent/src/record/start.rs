@@ -154,9 +154,7 @@ pub(super) fn look() {
     if !python::is_initialized() {
         return;
     }
-    if !GREETED.swap(true, Ordering::Relaxed) {
-        gc::arrange();
-    }
+    greet();
     // Others may have put theirs over ours, which they call; then Python's events still come.
     let came = hooks::events();
     if came == SEEN.swap(came, Ordering::Relaxed) && !hooks::are_outermost() {
@@ -164,6 +162,16 @@ pub(super) fn look() {
         unsafe {
             hooks::install(malloc::minor(), state::wanted().is_some_and(|w| w.every.is_some()))
         };
+    }
+}
+
+/// Asks Python to tell of itself, once, when there is an interpreter.
+pub(super) fn greet() {
+    if !GREETED.load(Ordering::Relaxed)
+        && python::is_initialized()
+        && !GREETED.swap(true, Ordering::Relaxed)
+    {
+        gc::arrange();
     }
 }
 
