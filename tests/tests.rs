@@ -17,6 +17,7 @@ mod package;
 mod private;
 mod processes;
 mod racing;
+mod record;
 mod recount;
 mod resting;
 mod run;

@@ -40,6 +40,11 @@ pub struct Code {
 }
 
 impl Code {
+    /// Whether it is the interpreter's own, which no traceback has: what 3.13 and later run around `__init__`.
+    pub fn is_shim(&self) -> bool {
+        self.file.is_empty() && self.table.is_empty()
+    }
+
     /// Appends it.
     pub fn write(&self, out: &mut Vec<u8>) {
         varint::push(out, u64::from(self.number));

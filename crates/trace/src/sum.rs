@@ -406,6 +406,20 @@ fn calls(nodes: &[Node], trace: &Trace) -> (Vec<Function>, Vec<Call>, Vec<u32>) 
             peak: node.peak.amount(),
             retained: node.live.amount(),
         };
+        if let Some(code) = codes.get(&node.code)
+            && i > NO_GIL
+            && trace.codes[*code].is_shim()
+        {
+            // Its caller has called what it calls.
+            let call = match node.parent {
+                NO_STACK | NO_GIL => 0,
+                parent => call_of.get(parent as usize).copied().unwrap_or(0),
+            };
+            let at: &mut Call = &mut calls[call as usize];
+            at.own.add(&own);
+            call_of.push(call);
+            continue;
+        }
         let key = match i {
             NO_STACK => (0, 1, 0),
             NO_GIL => (0, 2, 0),

@@ -1,0 +1,49 @@
+//! Stacks: what `traceback` says at the same place, and what a second walk of every stack says.
+
+use pydefrag_trace::event::Event;
+
+use super::*;
+
+/// `recorded.py` allocates blocks of a size that no other has, each where it also asks `traceback`.
+#[test]
+fn they_are_tracebacks() {
+    for of in every_minor() {
+        let recorded = recorded(of, &["--no-report", "--check-stacks"], &["recorded.py"]);
+        let said = String::from_utf8_lossy(&recorded.output.stderr);
+        assert!(recorded.output.status.success(), "{}: {said}", of.name);
+        let trace = recorded.trace();
+        let end = trace.end.as_ref().expect("an end");
+        assert_eq!(end.wrong_stacks, Some(0), "{}: of {:?}", of.name, end.checked_stacks);
+        assert!(end.checked_stacks > Some(10_000), "{}", of.name);
+        let mut stacks = Stacks::default();
+        let mut of_size = HashMap::new();
+        for (_, event) in events(&trace) {
+            stacks.take(&event);
+            if let Event::Alloc { size, node, .. } = event {
+                of_size.insert(size, node);
+            }
+        }
+        let header = 33;
+        let mut planted = 0;
+        for line in recorded.stdout().lines() {
+            let (size, said): (u64, Vec<Frame>) = serde_json::from_str(line).unwrap();
+            let node =
+                of_size.get(&(size + header)).unwrap_or_else(|| panic!("{}: {size}", of.name));
+            let told: Vec<Frame> = stacks
+                .of(&trace, *node)
+                .into_iter()
+                .map(|(file, line, name)| {
+                    // traceback has `co_name`, the trace `co_qualname`.
+                    (file, line, name.rsplit('.').next().unwrap_or_default().to_owned())
+                })
+                .collect();
+            let said: Vec<Frame> = said
+                .into_iter()
+                .map(|(file, line, name)| (file, line, name.rsplit('.').next().unwrap().to_owned()))
+                .collect();
+            assert_eq!(told, said, "{}: the block of {size} bytes", of.name);
+            planted += 1;
+        }
+        assert!(planted > 600, "{}: {planted} places", of.name);
+    }
+}
