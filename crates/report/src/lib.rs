@@ -7,7 +7,8 @@
 //!
 //! [`text::render`] and [`json::render`] show a snapshot; [`ps`] has the table of Python processes,
 //! [`map`] a small picture of pymalloc's arenas, [`diff`] two looks, [`heal`] memory given back, [`recording`] what a program allocated over time, [`tree`] a process with its descendants, each with `render` and
-//! `render_json`; [`html`] has the page of each. All return a whole report that ends in a newline.
+//! `render_json`; [`html`] has the page of each, and
+//! [`formats`] a recording for other tools. All return a whole report that ends in a newline.
 //!
 //! # Design constraints
 //!
@@ -23,6 +24,7 @@ mod bar;
 pub mod diff;
 mod findings;
 mod format;
+pub mod formats;
 pub mod heal;
 mod holds;
 pub mod html;

@@ -24,6 +24,8 @@ use crate::style::{self, Line, Style, Tone};
 use crate::text::{LABEL, WIDTH, labelled, section};
 use crate::words::{clean, cut, pad, wrap};
 
+pub(crate) use site::{NAMELESS, Place};
+
 /// Lines that the report never exceeds: two screens.
 pub const MOST_LINES: usize = 76;
 

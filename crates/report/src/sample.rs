@@ -18,7 +18,8 @@ pub(crate) use explained::{
 };
 
 pub(crate) use recording::{
-    deep_recording, recording, recordings, sampled_recording, wide_recording,
+    deep_recording, hostile_recording, nothing_recorded, recording, recordings, sampled_recording,
+    wide_recording,
 };
 
 const MIB: u64 = 1 << 20;
