@@ -51,9 +51,37 @@ pub(crate) struct Place {
     at: u64,
 }
 
+/// Where a trace's bytes are.
+enum Source {
+    File(File),
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    fn length(&self) -> std::io::Result<u64> {
+        match self {
+            Source::File(file) => Ok(file.metadata()?.len()),
+            Source::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// Fills `out` with the bytes from `at` on.
+    fn read(&self, out: &mut [u8], at: u64) -> std::io::Result<()> {
+        match self {
+            Source::File(file) => file.read_exact_at(out, at),
+            Source::Bytes(bytes) => {
+                let from =
+                    usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..out.len()));
+                out.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// An open trace.
 pub struct Trace {
-    file: File,
+    source: Source,
     /// How it began.
     pub begin: Begin,
     /// How it ended; `None` where the process was killed, or runs on.
@@ -69,10 +97,18 @@ pub struct Trace {
 impl Trace {
     /// Opens a file and reads all but its events.
     pub fn open(path: &Path) -> Result<Trace, Error> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+        Trace::of(Source::File(File::open(path)?))
+    }
+
+    /// The same of a file's bytes.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Trace, Error> {
+        Trace::of(Source::Bytes(bytes))
+    }
+
+    fn of(source: Source) -> Result<Trace, Error> {
+        let length = source.length()?;
         let mut head = [0; FILE_HEAD];
-        let whole = length >= FILE_HEAD as u64 && file.read_exact_at(&mut head, 0).is_ok();
+        let whole = length >= FILE_HEAD as u64 && source.read(&mut head, 0).is_ok();
         if !whole || head[..8] != MAGIC {
             return Err(Error::NotTrace);
         }
@@ -80,9 +116,9 @@ impl Trace {
         if found > VERSION {
             return Err(Error::Newer { found });
         }
-        let (places, mut damage) = scan(&file, length)?;
+        let (places, mut damage) = scan(&source, length)?;
         let mut trace = Trace {
-            file,
+            source,
             begin: Begin::default(),
             end: None,
             codes: Vec::new(),
@@ -155,7 +191,7 @@ impl Trace {
     /// A chunk's bytes, unpacked; `None` where they are damaged.
     pub(crate) fn plain(&self, place: &Place) -> Option<Vec<u8>> {
         let mut stored = vec![0; place.chunk.stored as usize];
-        self.file.read_exact_at(&mut stored, place.at).ok()?;
+        self.source.read(&mut stored, place.at).ok()?;
         if !place.chunk.holds(place.crc, &stored) {
             return None;
         }
@@ -168,7 +204,7 @@ impl Trace {
 }
 
 /// All heads up to the first that is none, or whose bytes are not all there.
-fn scan(file: &File, length: u64) -> Result<(Vec<Place>, Vec<String>), Error> {
+fn scan(source: &Source, length: u64) -> Result<(Vec<Place>, Vec<String>), Error> {
     let (mut places, mut damage) = (Vec::new(), Vec::new());
     let mut at = FILE_HEAD as u64;
     while at < length {
@@ -178,7 +214,7 @@ fn scan(file: &File, length: u64) -> Result<(Vec<Place>, Vec<String>), Error> {
             cut();
             break;
         }
-        file.read_exact_at(&mut head, at)?;
+        source.read(&mut head, at)?;
         let Some((chunk, crc)) = Chunk::read(&head) else {
             damage.push(format!("the file is damaged from byte {at} on"));
             break;
@@ -261,18 +297,21 @@ impl Events<'_> {
     pub fn each(&mut self, progress: &dyn Fn(u64, u64), sink: &mut impl FnMut(u16, Event)) {
         let total = self.trace.stored();
         // Events of the GIL's lane that have been handed out; and before which one the next of the other's belongs.
-        let (mut count, mut due) = (0u64, self.beside(sink));
+        let (mut count, mut due) = (0u64, Some(0));
         let mut told = 0;
         loop {
-            while due <= count {
-                due = self.beside(sink);
-            }
             if self.done != told {
                 told = self.done;
                 progress(told, total);
             }
             let Some(event) = self.gil.next(self.trace, &mut self.done) else { break };
-            count += u64::from(matches!(event, Event::Alloc { .. } | Event::Free { .. }));
+            // What is not counted comes first: that a realloc has failed must be known before the block is freed beside.
+            if matches!(event, Event::Alloc { .. } | Event::Free { .. }) {
+                while due.is_some_and(|due| due <= count) {
+                    due = self.beside(sink);
+                }
+                count += 1;
+            }
             sink(GIL, event);
         }
         if self.gil.broken {
@@ -280,7 +319,7 @@ impl Events<'_> {
                 "a chunk of events is damaged: what happened from there on was left out".into(),
             );
         } else {
-            while due != u64::MAX {
+            while due.is_some() {
                 due = self.beside(sink);
             }
         }
@@ -293,13 +332,12 @@ impl Events<'_> {
         progress(total, total);
     }
 
-    /// Hands out the other lane's events up to its next stamp, which is returned; `u64::MAX` at its end.
-    fn beside(&mut self, sink: &mut impl FnMut(u16, Event)) -> u64 {
+    /// Hands out the other lane's events up to its next stamp, which is returned; `None` at its end.
+    fn beside(&mut self, sink: &mut impl FnMut(u16, Event)) -> Option<u64> {
         loop {
-            match self.beside.next(self.trace, &mut self.done) {
-                None => return u64::MAX,
-                Some(Event::Stamp(stamp)) => return stamp,
-                Some(event) => sink(BESIDE, event),
+            match self.beside.next(self.trace, &mut self.done)? {
+                Event::Stamp(stamp) => return Some(stamp),
+                event => sink(BESIDE, event),
             }
         }
     }

@@ -3,6 +3,9 @@
 //! Owns what was live when, and the tree of calls. What each stack held at the peak is known without a second reading: a
 //! stack's live bytes are kept aside the first time that they change after a peak.
 //!
+//! A block that a realloc frees counts as live until its thread's next event: the new one is there then, or the old one was
+//! kept. So a realloc that fails changes nothing, whatever the other lane tells meanwhile.
+//!
 //! In a sampled trace each sample stands for as many as it is likely not to have been: a block of `s` bytes is
 //! sampled with probability `1 - exp(-s / every)`, and counts by its inverse (Horvitz and Thompson, 1952); so sums are
 //! estimates without bias, and their variance is the sum of `(1 - p) / p²` times the square of what was added.
@@ -23,6 +26,8 @@ use crate::reader::Trace;
 const MOMENTS: usize = 4096;
 /// Happenings that are kept at most.
 const HAPPENINGS: usize = 100_000;
+/// Threads that may be amid a realloc at once; of more, the first one's is taken for done.
+const MOVING: usize = 64;
 
 /// A sum that samples add their weight to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -73,12 +78,20 @@ struct Summing {
     unsaid: u64,
     threads: Vec<(u32, Sum)>,
     thread: [usize; 2],
-    moved: bool,
-    /// Of each lane, what a realloc freed last: it may turn out to have failed.
-    last_moved: [Option<(u64, Block)>; 2],
+    /// What reallocs have freed, of which it is not known yet whether they failed.
+    moved: Vec<Moved>,
     /// What was live when the program came to its end.
     at_end: Option<AtEnd>,
     twice: u64,
+}
+
+/// A block that a realloc has freed.
+struct Moved {
+    /// The lane, and the thread's place in `threads`.
+    who: (u16, usize),
+    address: u64,
+    /// `None` where it was allocated before recording began.
+    block: Option<Block>,
 }
 
 /// What was live when the program came to its end, before the interpreter took itself apart.
@@ -114,8 +127,7 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
         unsaid: 0,
         threads: Vec::new(),
         thread: [usize::MAX; 2],
-        moved: false,
-        last_moved: [None; 2],
+        moved: Vec::new(),
         at_end: None,
         twice: 0,
     };
@@ -154,25 +166,19 @@ impl Summing {
     fn take(&mut self, lane: u16, event: Event) {
         match event {
             Event::Alloc { address, size, node, domain } => {
-                let moved = std::mem::take(&mut self.moved);
-                self.alloc(lane, address, Block { size, node, domain }, moved);
+                if !self.moved.is_empty() {
+                    self.events.reallocations += u64::from(self.settle(lane));
+                }
+                self.alloc(lane, address, Block { size, node, domain });
             }
             Event::Free { address, moved } => {
-                self.moved = moved;
-                match self.live.remove(address) {
-                    Some(block) => {
-                        self.events.frees += 1;
-                        self.gone(block);
-                        if moved {
-                            self.last_moved[usize::from(lane != GIL)] = Some((address, block));
-                        }
-                    }
-                    None => {
-                        self.events.frees_of_before += 1;
-                        if moved {
-                            self.last_moved[usize::from(lane != GIL)] = None;
-                        }
-                    }
+                if !self.moved.is_empty() {
+                    self.settle(lane);
+                }
+                let block = self.live.remove(address);
+                match moved {
+                    true => self.moving(lane, address, block),
+                    false => self.freed(block),
                 }
             }
             event => self.rare(lane, event),
@@ -180,11 +186,10 @@ impl Summing {
     }
 
     #[inline(always)]
-    fn alloc(&mut self, lane: u16, address: u64, block: Block, moved: bool) {
+    fn alloc(&mut self, lane: u16, address: u64, block: Block) {
         let (weight, variance) = self.weight(block.size);
         let bytes = weight * block.size as f64;
         self.events.allocations += 1;
-        self.events.reallocations += u64::from(moved);
         if let Some(before) = self.live.insert(address, block) {
             // Its free was not seen: made before recording began again, or lost.
             self.twice += 1;
@@ -239,21 +244,46 @@ impl Summing {
         node.live.bytes -= bytes;
     }
 
-    /// A block whose realloc failed is where it was.
-    fn back(&mut self, address: u64, block: Block) {
-        let (weight, variance) = self.weight(block.size);
-        let bytes = weight * block.size as f64;
-        self.live.insert(address, block);
-        self.events.frees -= self.events.frees.min(1);
-        self.total.count += weight;
-        self.total.bytes += bytes;
-        if self.every.is_some() {
-            self.variance[LIVE] += variance * (block.size as f64).powi(2);
+    #[inline(always)]
+    fn freed(&mut self, block: Option<Block>) {
+        match block {
+            Some(block) => {
+                self.events.frees += 1;
+                self.gone(block);
+            }
+            None => self.events.frees_of_before += 1,
         }
-        // At the peak it was live: between its free and now nothing was told.
-        let node = self.node(block.node);
-        node.live.count += weight;
-        node.live.bytes += bytes;
+    }
+
+    fn who(&self, lane: u16) -> (u16, usize) {
+        (lane, self.thread[usize::from(lane != GIL)])
+    }
+
+    /// A realloc has freed a block, if it does not fail.
+    #[inline(never)]
+    fn moving(&mut self, lane: u16, address: u64, block: Option<Block>) {
+        if self.moved.len() >= MOVING {
+            let first = self.moved.remove(0);
+            self.freed(first.block);
+        }
+        self.moved.push(Moved { who: self.who(lane), address, block });
+    }
+
+    /// What a realloc of the thread has freed is gone; returns whether there was one.
+    #[inline(never)]
+    fn settle(&mut self, lane: u16) -> bool {
+        let moved = self.take_moved(lane);
+        let is_one = moved.is_some();
+        if let Some(moved) = moved {
+            self.freed(moved.block);
+        }
+        is_one
+    }
+
+    fn take_moved(&mut self, lane: u16) -> Option<Moved> {
+        let who = self.who(lane);
+        let i = self.moved.iter().position(|moved| moved.who == who)?;
+        Some(self.moved.remove(i))
     }
 
     /// A stack's record. A number that no stack had told is a damaged file's, and counts as no stack.
@@ -289,10 +319,12 @@ impl Summing {
                 return;
             }
             Event::Kept => {
-                self.moved = false;
-                match self.last_moved[usize::from(lane != GIL)].take() {
-                    Some((address, block)) => self.back(address, block),
-                    None => self.events.frees_of_before -= self.events.frees_of_before.min(1),
+                // It is where it was, and was live all the time.
+                if let Some(Moved { address, block: Some(block), .. }) = self.take_moved(lane)
+                    && let Some(before) = self.live.insert(address, block)
+                {
+                    self.twice += 1;
+                    self.gone(before);
                 }
                 return;
             }
@@ -324,6 +356,9 @@ impl Summing {
     }
 
     fn recording(mut self, trace: &Trace, mut notes: Vec<String>) -> Recording {
+        for moved in std::mem::take(&mut self.moved) {
+            self.freed(moved.block);
+        }
         for node in &mut self.nodes {
             if node.since != self.peaks {
                 node.peak = node.live;
