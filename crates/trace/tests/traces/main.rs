@@ -1,0 +1,7 @@
+//! The reader against planted traces: what they come to, and what is left of damaged ones.
+
+mod planted;
+mod random;
+mod recount;
+mod sums;
+mod writer;
