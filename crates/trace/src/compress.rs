@@ -1,14 +1,25 @@
-//! A finished file from a raw one: the same chunks, joined and compressed.
+//! A finished file from a raw one: the same events, joined and compressed.
+//!
+//! Owns what a finished file looks like: the begin, all code objects, events, the end. What was damaged is left out, and the
+//! finished file says so: as a note in its begin, or by a chunk that is missing from its lane.
+//!
+//! Invariant: memory is bounded, whatever the length of the trace: a few megabytes for each core.
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::chunk::{Chunk, Codec, LANES, Tag, file_head};
-use crate::reader::{Error, Trace};
+use serde::Serialize;
+
+use crate::chunk::{Begin, Chunk, Codec, LANES, LARGEST, Tag, file_head};
+use crate::reader::{Error, Trace, missing};
 
 /// Plain bytes of events in a chunk: what a reader holds of each lane at once.
 const JOINED: usize = 4 << 20;
 const LEVEL: i32 = 3;
+/// Cores that are used at most.
+const CORES: usize = 8;
 
 /// What a finished file came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,47 +38,80 @@ pub fn compress(
 ) -> Result<Compressed, Error> {
     let trace = Trace::open(from)?;
     to.write_all(&file_head())?;
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get().min(CORES));
+    let mut out = Out { to, cores, waiting: Vec::new(), bytes: 0, total: Compressed::default() };
+    out.json(Tag::Head, &begin(&trace))?;
+    codes(&trace, &mut out)?;
     let mut joined: [Joined; LANES] = Default::default();
-    let mut numbers = [0u32; 4];
-    let mut total = Compressed::default();
-    let all = trace.places.len() as u64;
     // Chunks of a lane are told in their order, each once.
     let mut next = [0u32; LANES];
-    for (i, place) in trace.places.iter().enumerate() {
-        progress(i as u64, all);
-        let chunk = place.chunk;
-        let lane = usize::from(chunk.lane);
-        if chunk.tag == Tag::Events && chunk.number != next[lane] {
+    let all = trace.places.len() as u64;
+    let (mut stored, mut plain) = (Vec::new(), Vec::new());
+    for (done, place) in (0..).zip(&trace.places) {
+        progress(done, all);
+        let Chunk { tag, lane, number, ns, .. } = place.chunk;
+        let i = usize::from(lane);
+        let is_next = number == next[i] && (number as usize) < trace.lanes[i].places.len();
+        if tag != Tag::Events || !is_next || joined[i].is_broken {
             continue;
         }
-        let Some(plain) = trace.plain(place) else {
-            // Its lane ends here, and a reader would not go on either.
-            break;
-        };
-        if chunk.tag != Tag::Events {
-            if chunk.tag == Tag::End {
-                for (lane, rest) in joined.iter_mut().enumerate() {
-                    rest.write(lane as u16, to, &mut total)?;
-                }
-            }
-            let number = &mut numbers[chunk.tag as usize];
-            put(to, Chunk { number: *number, ..chunk }, &plain)?;
-            *number += 1;
-            continue;
-        }
-        next[lane] += 1;
-        let rest = &mut joined[lane];
-        rest.bytes.extend(plain);
-        rest.ns = chunk.ns;
-        if rest.bytes.len() >= JOINED {
-            rest.write(chunk.lane, to, &mut total)?;
+        next[i] += 1;
+        match trace.unpack(place, &mut stored, &mut plain) {
+            true => joined[i].add(lane, &plain, ns, &mut out)?,
+            false => joined[i].is_broken = true,
         }
     }
-    for (lane, rest) in joined.iter_mut().enumerate() {
-        rest.write(lane as u16, to, &mut total)?;
+    for (lane, rest) in (0..).zip(&mut joined) {
+        rest.write(lane, &mut out)?;
+        if rest.is_broken || trace.lanes[usize::from(lane)].is_cut {
+            // Behind the chunk that is missing.
+            rest.number += 1;
+            out.put(rest.chunk(lane), Vec::new())?;
+        }
     }
+    if let Some(end) = &trace.end {
+        out.json(Tag::End, end)?;
+    }
+    out.write()?;
     progress(all, all);
-    Ok(total)
+    Ok(out.total)
+}
+
+/// The begin, with what is known to be damaged and cannot be seen from the finished file.
+fn begin(trace: &Trace) -> Begin {
+    let mut begin = trace.begin.clone();
+    let is_seen = |said: &String| {
+        let cut = (0..).zip(&trace.lanes).filter(|(_, lane)| lane.is_cut);
+        cut.into_iter().any(|(i, lane)| *said == missing(i, lane))
+    };
+    begin.notes.extend(trace.damage.iter().filter(|said| !is_seen(said)).cloned());
+    begin
+}
+
+fn codes(trace: &Trace, out: &mut Out<'_, impl Write>) -> io::Result<()> {
+    let (mut number, mut plain, mut one) = (0, Vec::new(), Vec::new());
+    for code in &trace.codes {
+        one.clear();
+        code.write(&mut one);
+        // Bytes that were no text have become longer ones.
+        if one.len() > LARGEST {
+            continue;
+        }
+        if plain.len() + one.len() > JOINED.max(one.len()) {
+            out.put(head(Tag::Code, 0, number, 0), std::mem::take(&mut plain))?;
+            number += 1;
+        }
+        plain.extend(&one);
+    }
+    match plain.is_empty() {
+        true => Ok(()),
+        false => out.put(head(Tag::Code, 0, number, 0), plain),
+    }
+}
+
+/// A chunk of which it is not known yet how long it is.
+fn head(tag: Tag, lane: u16, number: u32, ns: u64) -> Chunk {
+    Chunk { tag, lane, codec: Codec::Zstd, stored: 0, plain: 0, number, ns }
 }
 
 /// Events of a lane that wait to be written.
@@ -76,39 +120,90 @@ struct Joined {
     bytes: Vec<u8>,
     ns: u64,
     number: u32,
+    is_broken: bool,
 }
 
 impl Joined {
-    fn write(&mut self, lane: u16, to: &mut impl Write, total: &mut Compressed) -> io::Result<()> {
+    fn add(
+        &mut self,
+        lane: u16,
+        plain: &[u8],
+        ns: u64,
+        out: &mut Out<'_, impl Write>,
+    ) -> io::Result<()> {
+        if self.bytes.len() + plain.len() > LARGEST {
+            self.write(lane, out)?;
+        }
+        self.bytes.extend(plain);
+        self.ns = ns;
+        if self.bytes.len() >= JOINED { self.write(lane, out) } else { Ok(()) }
+    }
+
+    fn write(&mut self, lane: u16, out: &mut Out<'_, impl Write>) -> io::Result<()> {
         if self.bytes.is_empty() {
             return Ok(());
         }
-        let chunk = Chunk {
-            tag: Tag::Events,
-            lane,
-            codec: Codec::Zstd,
-            stored: 0,
-            plain: 0,
-            number: self.number,
-            ns: self.ns,
-        };
-        total.plain += self.bytes.len() as u64;
-        total.stored += put(to, chunk, &self.bytes)?;
+        let chunk = self.chunk(lane);
         self.number += 1;
-        self.bytes.clear();
-        Ok(())
+        out.put(chunk, std::mem::take(&mut self.bytes))
+    }
+
+    fn chunk(&self, lane: u16) -> Chunk {
+        head(Tag::Events, lane, self.number, self.ns)
     }
 }
 
-fn put(to: &mut impl Write, chunk: Chunk, plain: &[u8]) -> io::Result<u64> {
-    let stored = zstd::bulk::compress(plain, LEVEL)?;
-    let chunk = Chunk {
-        codec: Codec::Zstd,
-        stored: stored.len() as u32,
-        plain: plain.len() as u32,
-        ..chunk
-    };
-    to.write_all(&chunk.head(&stored))?;
-    to.write_all(&stored)?;
-    Ok(stored.len() as u64)
+/// Where chunks go. As many wait as keep all cores busy; they are written in their order.
+struct Out<'a, W> {
+    to: &'a mut W,
+    cores: usize,
+    waiting: Vec<(Chunk, Vec<u8>)>,
+    /// That wait.
+    bytes: usize,
+    total: Compressed,
+}
+
+impl<W: Write> Out<'_, W> {
+    fn json(&mut self, tag: Tag, value: &impl Serialize) -> io::Result<()> {
+        self.put(head(tag, 0, 0, 0), serde_json::to_vec(value)?)
+    }
+
+    fn put(&mut self, chunk: Chunk, plain: Vec<u8>) -> io::Result<()> {
+        self.bytes += plain.len();
+        self.waiting.push((chunk, plain));
+        if self.bytes >= self.cores * JOINED { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let (waiting, next) = (std::mem::take(&mut self.waiting), AtomicUsize::new(0));
+        self.bytes = 0;
+        let packed: Vec<OnceLock<io::Result<Vec<u8>>>> =
+            waiting.iter().map(|_| OnceLock::new()).collect();
+        let work = || {
+            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed))
+                && let Some((_, plain)) = waiting.get(i)
+            {
+                // Each number is drawn once.
+                let _ = packed[i].set(zstd::bulk::compress(plain, LEVEL));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.cores.min(waiting.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        for ((chunk, plain), packed) in waiting.into_iter().zip(packed) {
+            let stored = packed.into_inner().ok_or(io::ErrorKind::Other)??;
+            let lengths = (stored.len() as u32, plain.len() as u32);
+            let chunk = Chunk { stored: lengths.0, plain: lengths.1, ..chunk };
+            self.to.write_all(&chunk.head(&stored))?;
+            self.to.write_all(&stored)?;
+            if chunk.tag == Tag::Events {
+                self.total.plain += plain.len() as u64;
+                self.total.stored += stored.len() as u64;
+            }
+        }
+        Ok(())
+    }
 }
