@@ -6,6 +6,8 @@ use crate::Model;
 use crate::event::{ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, MOVED, escape};
 use crate::varint::{self, unzigzag};
 
+/// No block is larger: an address has fewer bits.
+const LARGEST_BLOCK: u64 = 1 << 57;
 /// What a mark says at most.
 const LONGEST_MARK: u64 = 4096;
 /// No stack has a larger number.
@@ -117,7 +119,7 @@ impl Decoder {
             escape::UNMAPPED => Event::Unmapped(get()?, get()?),
             escape::FORKED => Event::Forked(u32::try_from(get()?).ok()?),
             escape::ALLOC => {
-                let (address, size) = (get()?, get()?);
+                let (address, size) = (get()?, get().filter(|s| *s <= LARGEST_BLOCK)?);
                 let node = u32::try_from(get()?).ok()?;
                 let domain = match get()? {
                     0 => Domain::Python,

@@ -33,6 +33,8 @@ pub mod lines;
 #[cfg(feature = "reader")]
 mod live;
 #[cfg(feature = "reader")]
+mod merge;
+#[cfg(feature = "reader")]
 mod reader;
 #[cfg(feature = "reader")]
 mod sum;
@@ -44,6 +46,8 @@ pub use compress::{Compressed, compress};
 #[cfg(feature = "reader")]
 pub use decode::Decoder;
 #[cfg(feature = "reader")]
-pub use reader::{Error, Events, Trace};
+pub use merge::Events;
+#[cfg(feature = "reader")]
+pub use reader::{Error, Trace};
 #[cfg(feature = "reader")]
 pub use sum::sum;

@@ -33,21 +33,26 @@ pub(crate) struct Live {
     shift: u32,
     /// Blocks that an entry cannot tell: odd addresses, and sizes of 4 GiB.
     large: FxHashMap<u64, Block>,
+    /// Blocks that it may hold, about.
+    most: usize,
+    /// Blocks that it did not take in.
+    pub(crate) left_out: u64,
 }
 
-impl Default for Live {
-    fn default() -> Self {
+impl Live {
+    /// Of none. When there are more than `most`, the table grows no further.
+    pub(crate) fn new(most: usize) -> Live {
         const FIRST: usize = 1 << 12;
         Live {
             entries: vec![Entry::default(); FIRST],
             count: 0,
             shift: 64 - FIRST.trailing_zeros(),
             large: FxHashMap::default(),
+            most,
+            left_out: 0,
         }
     }
-}
 
-impl Live {
     #[inline(always)]
     fn home(&self, address: u64) -> usize {
         // Blocks of the same 256 bytes stay beside each other: programs allocate neighbours one after another.
@@ -77,7 +82,10 @@ impl Live {
     pub(crate) fn insert(&mut self, address: u64, block: Block) -> Option<Block> {
         if address & 7 != 0 || address == 0 || block.size >= u64::from(LARGE) {
             let before = self.remove(address);
-            self.large.insert(address, block);
+            match self.large.len() < self.most {
+                true => _ = self.large.insert(address, block),
+                false => self.left_out += 1,
+            }
             return before;
         }
         let before = match self.large.is_empty() {
@@ -95,7 +103,7 @@ impl Live {
                 self.entries[i] = entry;
                 self.count += 1;
                 if self.count * 4 > self.entries.len() * 3 {
-                    self.grow();
+                    self.full(i);
                 }
                 before
             }
@@ -135,8 +143,16 @@ impl Live {
         Some(block)
     }
 
+    /// Makes room after entry `i` was taken, or takes it back.
     #[cold]
-    fn grow(&mut self) {
+    fn full(&mut self, i: usize) {
+        if self.count > self.most {
+            // Nothing stands behind it yet: its place was free.
+            self.entries[i] = Entry::default();
+            self.count -= 1;
+            self.left_out += 1;
+            return;
+        }
         let larger = vec![Entry::default(); self.entries.len() * 2];
         let old = std::mem::replace(&mut self.entries, larger);
         self.shift -= 1;
@@ -173,7 +189,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map(steps in prop::collection::vec((0u64..3000, any::<bool>(), 0u64..1 << 33), 0..6000)) {
-            let (mut live, mut map) = (Live::default(), HashMap::new());
+            let (mut live, mut map) = (Live::new(usize::MAX), HashMap::new());
             for (n, insert, size) in steps {
                 let address = 0x7f00_0000_0000 + n * 16 + u64::from(n % 50 == 0) * 3;
                 let block = Block { size, node: n as u32, domain: Domain::Malloc };
@@ -184,5 +200,20 @@ mod tests {
             }
             prop_assert_eq!(live.blocks().collect::<HashMap<_, _>>(), map);
         }
+    }
+
+    #[test]
+    fn it_holds_no_more_than_it_may() {
+        let mut live = Live::new(5000);
+        let block = |size| Block { size, node: 0, domain: Domain::Python };
+        for n in 1..100_000 {
+            live.insert(n * 16, block(1));
+            live.insert(n * 16 + 1, block(1));
+        }
+        assert_eq!(live.large.len(), 5000);
+        assert_eq!(live.entries.len(), 1 << 13);
+        assert_eq!(live.blocks().count() as u64 + live.left_out, 2 * 99_999);
+        // What is in it is found.
+        assert!((1..6000).all(|n| live.remove(n * 16) == Some(block(1))));
     }
 }

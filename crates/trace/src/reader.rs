@@ -1,23 +1,28 @@
-//! A trace file, opened: what it says of itself, and its events in the order in which they happened.
+//! A trace file, opened: its chunks, and what they say beside events.
 //!
-//! Owns the merging of the lanes. The GIL's lane is in order by itself; the lane beside it says before which event of
-//! the GIL's each of its own belongs. Both are read chunk by chunk, so that a trace of any length takes little memory.
+//! Owns where each chunk is, and which are missing. Does not own the order of events ([`crate::merge`]).
 //!
-//! Invariant: a damaged chunk ends its lane; the other one goes on no further than that.
+//! Invariants: no length from the file is trusted. What is kept is bounded by the file's size and a constant: a few bytes
+//! can unpack to many. A chunk that is cut, damaged or missing is told, whatever it held.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::chunk::{
-    BESIDE, Begin, CHUNK_HEAD, Chunk, Codec, End, FILE_HEAD, GIL, LANES, MAGIC, Tag, VERSION,
-};
-use crate::code::Code;
-use crate::decode::Decoder;
-use crate::event::Event;
+use serde::de::DeserializeOwned;
 
-/// Bytes behind a chunk's events, so that the last can be read as a whole word.
-const PADDING: usize = 8;
+use crate::chunk::{Begin, CHUNK_HEAD, Chunk, Codec, End, FILE_HEAD, LANES, MAGIC, Tag, VERSION};
+use crate::code::Code;
+use crate::merge::Events;
+
+/// No begin and no end has more bytes of JSON.
+const LARGEST_JSON: u32 = 4 << 20;
+/// Names and stacks that a file of any size may have, and how many more for each of its bytes.
+const ANY: u64 = 1 << 16;
+const PER_BYTE: u64 = 16;
+/// Bytes of code objects likewise.
+const ANY_CODE: u64 = 16 << 20;
+const CODE_PER_BYTE: u64 = 64;
 
 /// Why a file is no trace that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -89,9 +94,18 @@ pub struct Trace {
     /// Code objects by number, as far as they are whole.
     pub codes: Vec<Code>,
     pub(crate) places: Vec<Place>,
-    lanes: [Vec<Place>; LANES],
+    pub(crate) lanes: [Lane; LANES],
+    length: u64,
     /// What is missing, as sentences.
     pub damage: Vec<String>,
+}
+
+/// The chunks of a lane, in order.
+#[derive(Default)]
+pub(crate) struct Lane {
+    pub(crate) places: Vec<Place>,
+    /// A chunk is missing behind them.
+    pub(crate) is_cut: bool,
 }
 
 impl Trace {
@@ -116,7 +130,7 @@ impl Trace {
         if found > VERSION {
             return Err(Error::Newer { found });
         }
-        let (places, mut damage) = scan(&source, length)?;
+        let (places, damage) = scan(&source, length)?;
         let mut trace = Trace {
             source,
             begin: Begin::default(),
@@ -124,83 +138,126 @@ impl Trace {
             codes: Vec::new(),
             places: Vec::new(),
             lanes: Default::default(),
-            damage: Vec::new(),
+            length,
+            damage,
         };
         let first = places.first().filter(|p| p.chunk.tag == Tag::Head).ok_or(Error::Damaged)?;
-        let begin = trace.plain(first).ok_or(Error::Damaged)?;
-        trace.begin = serde_json::from_slice(&begin).map_err(|_| Error::Damaged)?;
-        let mut codes = 0;
-        for place in &places {
+        trace.begin = trace.json(first).ok_or(Error::Damaged)?;
+        trace.take(&places);
+        trace.places = places;
+        Ok(trace)
+    }
+
+    /// Sorts chunks by what they hold, and reads all but events.
+    fn take(&mut self, places: &[Place]) {
+        let (mut codes, mut bad_codes, mut unpacked) = (0, 0u64, 0);
+        for place in places {
             match place.chunk.tag {
                 Tag::Head => {}
-                Tag::Events => {
-                    let lane = &mut trace.lanes[usize::from(place.chunk.lane)];
-                    // Written twice, where two threads have ended the process at once.
-                    if place.chunk.number < lane.len() as u32 {
-                        continue;
-                    }
-                    if place.chunk.number > lane.len() as u32 {
-                        damage.push(format!(
-                            "chunk {} of lane {} is missing, and what follows it was left out",
-                            lane.len(),
-                            place.chunk.lane
-                        ));
-                        break;
-                    }
-                    lane.push(*place);
+                Tag::Events => self.take_events(place),
+                Tag::Code if place.chunk.number < codes => {
+                    bad_codes += u64::from(self.plain(place).is_none());
                 }
-                Tag::Code => match trace.plain(place) {
-                    Some(bytes) => {
-                        let mut at = 0;
-                        while let Some(code) = Code::read(&bytes, &mut at) {
-                            trace.codes.push(code);
-                        }
-                    }
-                    None => codes += 1,
+                Tag::Code => {
+                    bad_codes += u64::from(place.chunk.number - codes);
+                    codes = place.chunk.number.saturating_add(1);
+                    unpacked += u64::from(place.chunk.plain);
+                    let most = ANY_CODE.saturating_add(self.length.saturating_mul(CODE_PER_BYTE));
+                    let is_whole = unpacked <= most && self.take_codes(place).is_some();
+                    bad_codes += u64::from(!is_whole);
+                }
+                Tag::End => match self.json(place) {
+                    Some(end) => self.end = Some(end),
+                    None => self.damage.push("what the file says of its end is damaged".into()),
                 },
-                Tag::End => {
-                    trace.end =
-                        trace.plain(place).and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                }
             }
         }
-        if codes > 0 {
-            damage.push(format!("{codes} chunks of names are damaged: some functions have none"));
+        if bad_codes > 0 {
+            self.damage.push(format!(
+                "{bad_codes} chunks of names are damaged or missing: some functions have none"
+            ));
         }
-        trace.places = places;
-        trace.damage = damage;
-        Ok(trace)
+    }
+
+    fn take_events(&mut self, place: &Place) {
+        let Chunk { lane, number, .. } = place.chunk;
+        let next = self.lanes[usize::from(lane)].places.len() as u32;
+        // Written twice, where two threads have ended the process at once; or the number is what is damaged.
+        let is_missing = number > next || number < next && self.plain(place).is_none();
+        let own = &mut self.lanes[usize::from(lane)];
+        if is_missing && !own.is_cut {
+            own.is_cut = true;
+            self.damage.push(missing(lane, own));
+        } else if number == next && !own.is_cut {
+            own.places.push(*place);
+        }
+    }
+
+    fn take_codes(&mut self, place: &Place) -> Option<()> {
+        let bytes = self.plain(place)?;
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.codes.len() >= self.most() {
+                return None;
+            }
+            self.codes.push(Code::read(&bytes, &mut at)?);
+        }
+        Some(())
+    }
+
+    /// What is JSON in the file, if it is whole.
+    fn json<T: DeserializeOwned>(&self, place: &Place) -> Option<T> {
+        let is_small = place.chunk.plain <= LARGEST_JSON;
+        serde_json::from_slice(&self.plain(place).filter(|_| is_small)?).ok()
+    }
+
+    /// Names, stacks and threads that a file of this size can tell.
+    pub(crate) fn most(&self) -> usize {
+        usize::try_from(ANY.saturating_add(self.length.saturating_mul(PER_BYTE)))
+            .unwrap_or(usize::MAX)
     }
 
     /// Bytes of events that are stored.
     pub fn stored(&self) -> u64 {
-        self.lanes.iter().flatten().map(|p| u64::from(p.chunk.stored)).sum()
+        self.lanes.iter().flat_map(|l| &l.places).map(|p| u64::from(p.chunk.stored)).sum()
     }
 
     /// Its events in order.
     pub fn events(&self) -> Events<'_> {
-        Events {
-            gil: Lane::new(&self.lanes[usize::from(GIL)]),
-            beside: Lane::new(&self.lanes[usize::from(BESIDE)]),
-            trace: self,
-            done: 0,
-            damage: Vec::new(),
-        }
+        Events::new(self)
     }
 
     /// A chunk's bytes, unpacked; `None` where they are damaged.
     pub(crate) fn plain(&self, place: &Place) -> Option<Vec<u8>> {
-        let mut stored = vec![0; place.chunk.stored as usize];
-        self.source.read(&mut stored, place.at).ok()?;
-        if !place.chunk.holds(place.crc, &stored) {
-            return None;
+        let mut plain = Vec::new();
+        self.unpack(place, &mut Vec::new(), &mut plain).then_some(plain)
+    }
+
+    /// The same into `plain`, by way of `stored`; returns whether it is whole.
+    pub(crate) fn unpack(&self, place: &Place, stored: &mut Vec<u8>, plain: &mut Vec<u8>) -> bool {
+        let Place { chunk, crc, at } = place;
+        stored.resize(chunk.stored as usize, 0);
+        if self.source.read(stored, *at).is_err() || !chunk.holds(*crc, stored) {
+            return false;
         }
-        let plain = place.chunk.plain as usize;
-        match place.chunk.codec {
-            Codec::Plain => (stored.len() == plain).then_some(stored),
-            Codec::Zstd => zstd::bulk::decompress(&stored, plain).ok().filter(|b| b.len() == plain),
+        let length = chunk.plain as usize;
+        match chunk.codec {
+            Codec::Plain => {
+                std::mem::swap(stored, plain);
+                plain.len() == length
+            }
+            Codec::Zstd => {
+                plain.resize(length, 0);
+                zstd::bulk::decompress_to_buffer(stored, plain).is_ok_and(|n| n == length)
+            }
         }
     }
+}
+
+/// What is said of a lane that is cut.
+pub(crate) fn missing(number: u16, lane: &Lane) -> String {
+    let next = lane.places.len();
+    format!("chunk {next} of lane {number} is missing, and what follows it was left out")
 }
 
 /// All heads up to the first that is none, or whose bytes are not all there.
@@ -228,122 +285,4 @@ fn scan(source: &Source, length: u64) -> Result<(Vec<Place>, Vec<String>), Error
         at = next;
     }
     Ok((places, damage))
-}
-
-struct Lane<'a> {
-    places: std::slice::Iter<'a, Place>,
-    decoder: Decoder,
-    bytes: Vec<u8>,
-    at: usize,
-    end: usize,
-    /// Nanoseconds from the begin to when the chunk was written.
-    ns: u64,
-    broken: bool,
-}
-
-impl<'a> Lane<'a> {
-    fn new(places: &'a [Place]) -> Lane<'a> {
-        Lane {
-            places: places.iter(),
-            decoder: Decoder::default(),
-            bytes: Vec::new(),
-            at: 0,
-            end: 0,
-            ns: 0,
-            broken: false,
-        }
-    }
-
-    /// The next event. Another chunk is loaded where one ends; `None` at the end of the lane.
-    #[inline]
-    fn next(&mut self, trace: &Trace, done: &mut u64) -> Option<Event> {
-        while self.at >= self.end {
-            if self.broken {
-                return None;
-            }
-            let place = self.places.next()?;
-            let Some(bytes) = trace.plain(place) else {
-                self.broken = true;
-                return None;
-            };
-            *done += u64::from(place.chunk.stored);
-            self.bytes = bytes;
-            self.end = self.bytes.len();
-            self.bytes.resize(self.end + PADDING, 0);
-            self.at = 0;
-            self.ns = place.chunk.ns;
-        }
-        match self.decoder.next(&self.bytes, &mut self.at, self.end) {
-            Ok(event) => Some(event),
-            Err(_) => {
-                (self.broken, self.at) = (true, self.end);
-                None
-            }
-        }
-    }
-}
-
-/// The events of a trace in order.
-pub struct Events<'a> {
-    trace: &'a Trace,
-    gil: Lane<'a>,
-    beside: Lane<'a>,
-    done: u64,
-    damage: Vec<String>,
-}
-
-impl Events<'_> {
-    /// Hands each event to `sink`, with its lane. `progress` hears how many stored bytes of how many are done.
-    pub fn each(&mut self, progress: &dyn Fn(u64, u64), sink: &mut impl FnMut(u16, Event)) {
-        let total = self.trace.stored();
-        // Events of the GIL's lane that have been handed out; and before which one the next of the other's belongs.
-        let (mut count, mut due) = (0u64, Some(0));
-        let mut told = 0;
-        loop {
-            if self.done != told {
-                told = self.done;
-                progress(told, total);
-            }
-            let Some(event) = self.gil.next(self.trace, &mut self.done) else { break };
-            // What is not counted comes first: that a realloc has failed must be known before the block is freed beside.
-            if matches!(event, Event::Alloc { .. } | Event::Free { .. }) {
-                while due.is_some_and(|due| due <= count) {
-                    due = self.beside(sink);
-                }
-                count += 1;
-            }
-            sink(GIL, event);
-        }
-        if self.gil.broken {
-            self.damage.push(
-                "a chunk of events is damaged: what happened from there on was left out".into(),
-            );
-        } else {
-            while due.is_some() {
-                due = self.beside(sink);
-            }
-        }
-        if self.beside.broken {
-            self.damage.push(
-                "a chunk of events without the GIL is damaged: those from there on were left out"
-                    .into(),
-            );
-        }
-        progress(total, total);
-    }
-
-    /// Hands out the other lane's events up to its next stamp, which is returned; `None` at its end.
-    fn beside(&mut self, sink: &mut impl FnMut(u16, Event)) -> Option<u64> {
-        loop {
-            match self.beside.next(self.trace, &mut self.done)? {
-                Event::Stamp(stamp) => return Some(stamp),
-                event => sink(BESIDE, event),
-            }
-        }
-    }
-
-    /// What was found damaged, as sentences; known when all is read.
-    pub fn damage(&self) -> &[String] {
-        &self.damage
-    }
 }

@@ -26,6 +26,12 @@ use crate::reader::Trace;
 const MOMENTS: usize = 4096;
 /// Happenings that are kept at most.
 const HAPPENINGS: usize = 100_000;
+/// Bytes of marks that are kept at most.
+const MARKS: usize = 16 << 20;
+/// Ends of the program that are looked at: one is usual, and each costs as much as there are stacks.
+const ENDINGS: u32 = 64;
+/// Live blocks that there may be for each name and stack ([`Trace::most`]).
+const BLOCKS: usize = 16;
 /// Threads that may be amid a realloc at once; of more, the first one's is taken for done.
 const MOVING: usize = 64;
 
@@ -75,14 +81,21 @@ struct Summing {
     rss: Option<u64>,
     timeline: Timeline,
     happenings: Vec<Happening>,
+    /// Bytes of marks that may still be kept.
+    marks: usize,
     unsaid: u64,
     threads: Vec<(u32, Sum)>,
+    thread_of: FxHashMap<u32, usize>,
     thread: [usize; 2],
     /// What reallocs have freed, of which it is not known yet whether they failed.
     moved: Vec<Moved>,
     /// What was live when the program came to its end.
     at_end: Option<AtEnd>,
+    endings: u32,
     twice: u64,
+    /// Stacks and threads that there may be; and how many more there were.
+    most: usize,
+    left_out: u64,
 }
 
 /// A block that a realloc has freed.
@@ -111,7 +124,7 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
     let mut summing = Summing {
         every: trace.begin.every.filter(|e| *e > 0).map(|e| e as f64),
         nodes: vec![Node::default(); 2],
-        live: Live::default(),
+        live: Live::new(trace.most().saturating_mul(BLOCKS)),
         total: Sum::default(),
         allocated: Sum::default(),
         variance: [0.0; 3],
@@ -124,12 +137,17 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
         rss: None,
         timeline: Timeline::default(),
         happenings: Vec::new(),
+        marks: MARKS,
         unsaid: 0,
         threads: Vec::new(),
+        thread_of: FxHashMap::default(),
         thread: [usize::MAX; 2],
         moved: Vec::new(),
         at_end: None,
+        endings: 0,
         twice: 0,
+        most: trace.most(),
+        left_out: 0,
     };
     let mut events = trace.events();
     events.each(progress, &mut |lane, event| summing.take(lane, event));
@@ -297,15 +315,25 @@ impl Summing {
     fn rare(&mut self, lane: u16, event: Event) {
         let what = match event {
             Event::Node { parent, code, offset, .. } => {
-                self.nodes.push(Node { parent, code, offset, ..Node::default() });
+                match self.nodes.len() < self.most {
+                    true => self.nodes.push(Node { parent, code, offset, ..Node::default() }),
+                    false => self.left_out += 1,
+                }
                 return;
             }
             Event::Thread(tid) => {
-                let known = self.threads.iter().position(|(t, _)| *t == tid);
-                let i = known.unwrap_or_else(|| {
-                    self.threads.push((tid, Sum::default()));
-                    self.threads.len() - 1
-                });
+                let i = match self.thread_of.get(&tid) {
+                    Some(i) => *i,
+                    None if self.threads.len() >= self.most => {
+                        self.left_out += 1;
+                        usize::MAX
+                    }
+                    None => {
+                        self.thread_of.insert(tid, self.threads.len());
+                        self.threads.push((tid, Sum::default()));
+                        self.threads.len() - 1
+                    }
+                };
                 self.thread[usize::from(lane != GIL)] = i;
                 return;
             }
@@ -329,6 +357,10 @@ impl Summing {
                 return;
             }
             Event::Ending => {
+                self.endings += 1;
+                if self.endings > ENDINGS {
+                    return;
+                }
                 self.at_end = Some(AtEnd {
                     total: self.total,
                     nodes: self.nodes.iter().map(|n| n.live).collect(),
@@ -348,7 +380,9 @@ impl Summing {
             Event::Forked(child) => What::Forked { child },
             Event::Mark(text) => What::Mark { text },
         };
-        if self.happenings.len() < HAPPENINGS {
+        let text = if let What::Mark { text } = &what { text.len() } else { 0 };
+        if self.happenings.len() < HAPPENINGS && text <= self.marks {
+            self.marks -= text;
             self.happenings.push(Happening { at_ns: self.ns, what });
         } else {
             self.unsaid += 1;
@@ -379,6 +413,13 @@ impl Summing {
             notes.push(format!(
                 "{} blocks were handed out again though no free of theirs was seen",
                 self.twice
+            ));
+        }
+        if self.left_out + self.live.left_out > 0 {
+            notes.push(format!(
+                "the file tells more than one of its size can: {} stacks or threads are not told apart, and {} blocks \
+                 count as never freed",
+                self.left_out, self.live.left_out
             ));
         }
         self.timeline.push(self.ns, self.total, self.rss);

@@ -1,5 +1,6 @@
 //! The reader against planted traces: what they come to, and what is left of damaged ones.
 
+mod damage;
 mod planted;
 mod random;
 mod recount;

@@ -29,6 +29,9 @@ pub(crate) struct Counted {
     pub(crate) happenings: usize,
 }
 
+/// A live block: its size and its stack.
+type Block = (u64, u32);
+
 fn add(to: &mut Amount, size: u64) {
     to.count += 1;
     to.bytes += size;
@@ -43,12 +46,12 @@ fn take(from: &mut Amount, size: u64) {
 pub(crate) fn recount(events: &[(u16, Event)], codes: &[Code]) -> Counted {
     let mut out = Counted::default();
     let mut nodes = vec![(0, 0, 0); FIRST_NODE as usize];
-    let mut live: HashMap<u64, (u64, u32)> = HashMap::new();
+    let mut live: HashMap<u64, Block> = HashMap::new();
     let mut tallies: HashMap<u32, Tally> = HashMap::new();
     let (mut held, mut rss) = (Amount::default(), None);
     let mut thread: HashMap<u16, u32> = HashMap::new();
     // Of each lane and thread, what a realloc has freed; `None` inside where it was a block of before.
-    let mut pending: HashMap<(u16, Option<u32>), (u64, Option<(u64, u32)>)> = HashMap::new();
+    let mut pending: HashMap<(u16, Option<u32>), (u64, Option<Block>)> = HashMap::new();
     let mut at_end = None;
     for (lane, event) in events {
         let who = (*lane, thread.get(lane).copied());
