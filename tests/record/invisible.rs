@@ -1,1 +1,83 @@
-//! To come.
+//! That a program is as it would be without us: its output, its environment, how it ends; whatever else wraps its allocators.
+
+use super::*;
+
+/// What a program says bare and recorded, which must be the same; and its trace.
+fn alike(of: &Interpreter, options: &[&str], words: &[&str], envs: &[(&str, &str)]) -> Recorded {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = {
+        let mut command = Command::new(&of.program);
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("PYTHON") {
+                command.env_remove(key);
+            }
+        }
+        command
+            .args(&of.args)
+            .args(words)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(of.env.iter().map(|(k, v)| (k, v)))
+            .envs(envs.iter().copied())
+            .current_dir(repository().join("tests/targets"))
+            .output()
+            .unwrap()
+    };
+    let options = [&["--no-report"], options].concat();
+    let mut command = recording(of, folder.path(), &options, words);
+    let output = command.envs(envs.iter().copied()).output().unwrap();
+    let recorded = Recorded { output, folder };
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let what = format!("{} {words:?} {envs:?}: {}", of.name, text(&recorded.output.stderr));
+    assert_eq!(recorded.output.status, bare.status, "{what}");
+    assert_eq!(text(&recorded.output.stdout), text(&bare.stdout), "{what}");
+    recorded
+}
+
+fn allocations(recorded: &Recorded) -> usize {
+    let trace = recorded.trace();
+    events(&trace).iter().filter(|(_, e)| matches!(e, Event::Alloc { .. })).count()
+}
+
+#[test]
+fn environment_descriptors_and_modules_are_the_programs() {
+    let code = "import os, sys, subprocess\n\
+                print(sorted(k for k in os.environ), os.environ.get('LD_PRELOAD'))\n\
+                print(sorted(sys.modules), sys.argv, sys.flags)\n\
+                print([f for f in os.listdir('/proc/self/fd') if int(f) < 300])\n\
+                print(subprocess.run([sys.executable, '-c', 'import os; print(sorted(os.environ))'], capture_output=True, text=True).stdout)\n";
+    for of in every_minor() {
+        let recorded = alike(of, &[], &["-c", code, "a", "b"], &[]);
+        assert!(allocations(&recorded) > 10_000, "{}", of.name);
+        alike(of, &[], &["-I", "-E", "-c", code], &[]);
+    }
+}
+
+#[test]
+fn other_allocators_and_hooks_are_no_hindrance() {
+    let code = "x = [str(i) * 3 for i in range(30000)]; print(len(x))";
+    let traced = "import tracemalloc; tracemalloc.start(5)\n\
+                  x = [str(i) * 3 for i in range(30000)]\n\
+                  tracemalloc.stop(); y = [str(i) for i in range(20000)]; print(len(x), len(y))";
+    for of in every_minor() {
+        for (envs, code) in [
+            (&[("PYTHONMALLOC", "debug")][..], code),
+            (&[("PYTHONMALLOC", "malloc")], code),
+            (&[("PYTHONMALLOC", "malloc_debug")], code),
+            (&[("PYTHONMALLOC", "pymalloc")], code),
+            (&[("PYTHONTRACEMALLOC", "1")], code),
+            (&[("PYTHONDEVMODE", "1")], code),
+            (&[], traced),
+        ] {
+            let recorded = alike(of, &["--check-stacks"], &["-c", code], envs);
+            // The strings of the list at least: they come when the interpreter has long started.
+            assert!(
+                allocations(&recorded) > 30_000,
+                "{} {envs:?}: {}",
+                of.name,
+                allocations(&recorded)
+            );
+            let end = recorded.trace().end.expect("an end");
+            assert_eq!(end.wrong_stacks, Some(0), "{} {envs:?}", of.name);
+        }
+    }
+}

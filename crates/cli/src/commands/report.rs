@@ -3,9 +3,10 @@
 use pydefrag_report::{html, json, text};
 
 use super::snapshot::picture;
+use pydefrag_report::formats;
 
-use crate::args::Report;
-use crate::failure::hinted;
+use crate::args::{Format, Report};
+use crate::failure::{hinted, say};
 use crate::{kept, output, traces};
 
 pub(crate) fn run(args: &Report) -> anyhow::Result<()> {
@@ -35,6 +36,17 @@ fn of_trace(args: &Report) -> anyhow::Result<()> {
         output::check(path)?;
     }
     let (recording, _) = traces::read(&args.file)?;
+    if let (Some(format), Some(path)) = (args.format, &args.output) {
+        let format = match format {
+            Format::Pprof => formats::Format::Pprof,
+            Format::Speedscope => formats::Format::Speedscope,
+            Format::Firefox => formats::Format::Firefox,
+            Format::Folded => formats::Format::Folded,
+        };
+        output::write_whole(path, &formats::export(&recording, format))?;
+        say(&format!("written to {}", path.display()));
+        return Ok(());
+    }
     traces::page(args.html.as_deref(), &recording)?;
     output::print(&traces::text(&recording, args.json, output::style()))
 }
