@@ -1,12 +1,12 @@
 //! A recording in the formats of other tools, so that what they show of it needs nothing from here.
 //!
-//! Owns which formats there are. Each has a file of its own; what several need (frames, stacks) is in [`frames`].
+//! Owns which formats there are. Each has a file of its own; what several need (frames, stacks) is in `frames.rs`.
 //!
 //! # Invariants
 //!
 //! What is exported is what each line allocated itself, so that the amounts of an export sum to the recording's totals.
 //! Texts of the process's are escaped as in every report, for some of what reads them prints them. No function calls
-//! itself, and where whole stacks are written ([`frames::Stacks`]) their frames are bounded in number:
+//! itself, and where whole stacks are written (collapsed, speedscope, pprof) their frames are bounded in number:
 //! a recording of 200,000 calls, each thousands deep, would else be a file of gigabytes.
 
 mod firefox;

@@ -14,14 +14,17 @@
 //!   `pools` has 3 bytes a pool: `state << 6 | class`, and the number of carved blocks, 16 bits. `live` has the
 //!   live bitmaps of pools in use, `ceil(carved / 64)` words of 64 bits each.
 //!
+//! Of a recording's page the islands are described in `html/recorded.rs`.
+//!
 //! # Invariants
 //!
 //! Text of the target's is data, never markup: in islands `<` is escaped, and scripts put it on the page as text only.
 
 mod island;
 mod page;
+mod recorded;
 
-use pydefrag_heap::{Detail, Diff, PoolState, Snapshot, Tree};
+use pydefrag_heap::{Detail, Diff, PoolState, Recording, Snapshot, Tree};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -54,6 +57,11 @@ pub fn tree(tree: &Tree, details: &[Detail]) -> String {
     let looks: Vec<_> =
         snapshots.zip(details).map(|(snapshot, detail)| Look { snapshot, detail }).collect();
     render("tree", &title, &looks, None, Some(tree))
+}
+
+/// The page of a recording.
+pub fn recording(recording: &Recording) -> String {
+    recorded::page(recording)
 }
 
 /// What the page's scripts begin with.
@@ -91,7 +99,7 @@ fn render(
             map,
         });
     }
-    page::page(title, &islands.json("facts", &facts), &islands.finish())
+    page::page(&page::LOOKS, title, &islands.json("facts", &facts), &islands.finish())
 }
 
 fn title_of(kind: &str, i: usize, snapshot: &Snapshot) -> String {

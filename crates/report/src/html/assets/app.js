@@ -14,6 +14,7 @@ import { allocatorsPart } from './heaps.js';
 import { runPart } from './timeline.js';
 import { changePart } from './change.js';
 import { familyPart } from './family.js';
+import { contents, themeSwitch } from './frame.js';
 
 // Strips of a tree that are drawn at once; others when they come into sight.
 const STRIPS_AT_ONCE = 6;
@@ -35,27 +36,6 @@ function lookShown() {
   const chosen = facts.looks[Number(state.get('of'))];
   if (state.get('of') !== '' && chosen) return chosen;
   return facts.kind === 'diff' ? facts.looks.at(-1) : facts.looks[0];
-}
-
-function themeSwitch() {
-  const select = make('select', { 'aria-label': 'Colours of the page', on: { change: () => state.set({ theme: select.value }) } }, [['', 'as the system'], ['light', 'light'], ['dark', 'dark']].map(([value, label]) => make('option', { value }, label)));
-  const exactly = make('input', { type: 'checkbox', on: { change: () => state.set({ bytes: exactly.checked ? 'exact' : '' }) } });
-  const follow = () => {
-    const theme = ['light', 'dark'].includes(state.get('theme')) ? state.get('theme') : '';
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    select.value = theme;
-    exactly.checked = state.get('bytes') === 'exact';
-  };
-  follow();
-  state.subscribe((_, changed) => (changed.includes('theme') || changed.includes('bytes')) && follow());
-  return make('div', { class: 'switches noprint' }, make('label', { class: 'check' }, exactly, 'exact bytes'), make('label', {}, make('span', { class: 'visually-hidden', text: 'Colours' }), select));
-}
-
-// Whoever is led to a part comes back to it by the same link.
-function contents(ids) {
-  const links = ids.map(([id, name]) => make('li', {}, make('a', { href: '#section=' + id, on: { click: (event) => { event.preventDefault(); state.set({ section: id }); lead(id); } } }, name)));
-  return make('nav', { class: 'contents noprint', 'aria-label': 'Parts of the report' }, make('ul', {}, links));
 }
 
 // To the row of what is selected, if there is one.
@@ -191,7 +171,7 @@ function wordsPart() {
 function build() {
   const first = lookShown();
   const verdict = facts.kind === 'diff' ? facts.diff.verdict : facts.kind === 'tree' ? null : first?.snapshot.verdict ?? null;
-  const header = make('header', { class: 'top' }, make('div', { class: 'brand' }, make('span', { class: 'mark', 'aria-hidden': 'true' }, [1, 2, 3, 4].map((n) => make('span', { class: 'm' + n }))), 'pydefrag', themeSwitch()), ...pageHead(facts));
+  const header = make('header', { class: 'top' }, make('div', { class: 'brand' }, make('span', { class: 'mark', 'aria-hidden': 'true' }, [1, 2, 3, 4].map((n) => make('span', { class: 'm' + n }))), 'pydefrag', themeSwitch(state)), ...pageHead(facts));
   const { section: map, places } = mapPart();
   const notes = notesOf(facts, facts.kind === 'snapshot' ? first?.snapshot : null);
   const parts = [...warnings(facts, facts.kind === 'snapshot' ? first?.snapshot : null), ...(first || facts.kind !== 'snapshot' ? [verdictPart(facts, first, verdict, state)] : [absent('This file has no look at a process.')]), map];
@@ -202,7 +182,7 @@ function build() {
   parts.push(ofLook(), notesPart(notes), wordsPart());
   page.replaceChildren(...parts);
   const ids = [...page.querySelectorAll('section.part')].map((s) => [s.id, NAMES[s.id] ?? s.id]);
-  page.before(make('a', { class: 'skip', href: '#section=verdict', on: { click: (event) => { event.preventDefault(); lead('verdict'); } } }, 'To the verdict'), header, contents(ids));
+  page.before(make('a', { class: 'skip', href: '#section=verdict', on: { click: (event) => { event.preventDefault(); lead('verdict'); } } }, 'To the verdict'), header, contents(ids, state));
   page.after(make('footer', {}, 'Made by ', alien(facts.looks[0]?.snapshot.tool ?? facts.tree?.tool ?? 'pydefrag'), '. This file loads nothing, and says nothing to anyone.'));
   return places;
 }

@@ -1,7 +1,7 @@
 // What the reader looks at: colours, rung, selection, tables. Owns its form in the location's hash, so that a link
 // leads back to the same view. Knows nothing of the page; whoever shows it subscribes.
 
-const DEFAULTS = { colour: 'state', rung: 'now', type: '', owner: '', at: '', look: '0', of: '', by: 'owner', section: '', theme: '', bytes: '' };
+const DEFAULTS = { colour: 'state', rung: 'now', type: '', owner: '', at: '', look: '0', of: '', by: 'owner', section: '', theme: '', bytes: '', amount: 'peak', zoom: '', seek: '' };
 // Of a table: how it is sorted, what it is filtered by, whether all rows are shown.
 const OF_TABLE = /^(sort|find|all)\.[a-z_]{1,30}$/;
 // Longest value that is taken from a hash.
@@ -12,6 +12,8 @@ const LONGEST_VALUE = 4096;
 // look: which look `at` is of. of: which look the tables are of, or '' for the page's own choice.
 // by: what pins are listed by, owner | type | class | site. section: where the reader was led last.
 // theme: '' (as the system has it) | light | dark. bytes: '' (rounded) | exact.
+// Of a recording: amount: peak | retained | allocated. zoom: number of the call that is drawn widest, or '' for all.
+// seek: words that names of calls must have to be lit up.
 // sort.TABLE: `-column` or `column`; find.TABLE: a text; all.TABLE: '' or `1`.
 export class State {
   constructor(hash = '') {

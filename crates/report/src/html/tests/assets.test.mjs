@@ -7,14 +7,19 @@ import { GLOSSARY } from '../assets/glossary.js';
 const folder = new URL('../assets/', import.meta.url);
 const files = readdirSync(folder).filter((f) => f.endsWith('.js'));
 const source = Object.fromEntries(files.map((f) => [f, readFileSync(new URL(f, folder), 'utf8')]));
-const joined = [...readFileSync(new URL('../page.rs', import.meta.url), 'utf8').split('const SCRIPTS')[1].split('];')[0].matchAll(/assets\/([\w.]+)/g)].map((m) => m[1]);
+const page = readFileSync(new URL('../page.rs', import.meta.url), 'utf8');
+// The scripts of each page, in their order.
+const pages = ['const SCRIPTS', 'const RECORDING_SCRIPTS'].map((list) => [...page.split(list)[1].split('];')[0].matchAll(/assets\/([\w.]+)/g)].map((m) => m[1]));
 
 test('every script is joined, after those that it imports', () => {
-  assert.deepEqual([...joined].sort(), [...files].sort());
-  for (const [i, file] of joined.entries()) {
-    for (const [, other] of source[file].matchAll(/^import .* from '\.\/([\w.]+)';$/gm)) {
-      const at = joined.indexOf(other);
-      assert.ok(at >= 0 && (at < i || circular(file, other)), `${file} imports ${other}, which stands behind it`);
+  assert.deepEqual([...new Set(pages.flat())].sort(), [...files].sort());
+  for (const joined of pages) {
+    assert.equal(new Set(joined).size, joined.length);
+    for (const [i, file] of joined.entries()) {
+      for (const [, other] of source[file].matchAll(/^import .* from '\.\/([\w.]+)';$/gm)) {
+        const at = joined.indexOf(other);
+        assert.ok(at >= 0 && (at < i || circular(file, other)), `${file} imports ${other}, which stands behind it`);
+      }
     }
   }
 });
@@ -45,8 +50,8 @@ test('a name at the top of a file is given once in all', () => {
 test('text gets onto the page as text only', () => {
   const markup = /innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|setHTML|\beval\(|new Function|setAttribute\('(style|on)|srcdoc|javascript:/;
   for (const [file, text] of Object.entries(source)) assert.doesNotMatch(text, markup, file);
-  const page = readFileSync(new URL('page.html', folder), 'utf8');
-  assert.doesNotMatch(page, /\sstyle=|\son\w+=/);
+  const html = readFileSync(new URL('page.html', folder), 'utf8');
+  assert.doesNotMatch(html, /\sstyle=|\son\w+=/);
 });
 
 test('nothing in a script ends it, and nothing is loaded', () => {
