@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use pydefrag_heap::Recording;
-use pydefrag_report::{Style, recording};
+use pydefrag_report::{Style, html, recording};
 use pydefrag_trace::{Error, Trace, chunk, sum};
 
 use crate::failure::hinted;
@@ -45,5 +45,5 @@ pub(crate) fn text(recording: &Recording, json: bool, style: Style) -> String {
 
 /// The report as a page, where one is wanted.
 pub(crate) fn page(path: Option<&Path>, recording: &Recording) -> anyhow::Result<()> {
-    path.map_or(Ok(()), |path| output::write_page(path, &recording.tool))
+    path.map_or(Ok(()), |path| output::write_page(path, &html::recording(recording)))
 }

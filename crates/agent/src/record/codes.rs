@@ -174,6 +174,21 @@ impl Codes {
         }
     }
 
+    /// `co_filename` of what a frame names as its code; empty for what is none.
+    ///
+    /// # Safety
+    ///
+    /// As [`Codes::know`].
+    pub(super) unsafe fn file_of<const V: u8>(&self, code: u64) -> String {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match code != 0 && word(code + 8) == self.kind {
+                true => self.text_of::<V>(word(code + const { frames(V) }.filename)),
+                false => String::new(),
+            }
+        }
+    }
+
     /// Writes what was gathered to the file.
     pub(super) fn save(&mut self) {
         if !self.gathered.is_empty() {

@@ -9,7 +9,7 @@ use pydefrag_trace::event::escape;
 
 use super::lane::gil;
 use super::own::{busy, own};
-use super::{malloc, python, start, state};
+use super::{hooks, malloc, python, start, state};
 use crate::python::symbol;
 
 type Object = *mut c_void;
@@ -66,6 +66,8 @@ api! {
     PyList_Insert: fn(Object, isize, Object) -> c_int;
     PyErr_Clear: fn() -> ();
     PyTuple_GetItem: fn(Object, isize) -> Object;
+    PyImport_GetModuleDict: fn() -> Object;
+    PyDict_DelItemString: fn(Object, *const c_char) -> c_int;
     PyDict_GetItemString: fn(Object, *const c_char) -> Object;
     PyLong_AsLong: fn(Object) -> c_long;
     PyUnicode_AsUTF8AndSize: fn(Object, *mut isize) -> *const c_char;
@@ -88,11 +90,25 @@ pub(super) fn arrange() {
 }
 
 unsafe extern "C" fn greet(_: *mut c_void) -> c_int {
+    if !state::is_active() {
+        return 0;
+    }
+    // importlib keeps who waits for which lock in a dict that is not made for an import within its own functions
+    // (python/cpython#106176).
+    // SAFETY: a pending call is made by a thread that has the GIL.
+    if unsafe { hooks::runs_importlib(malloc::minor()) } {
+        start::greet_again();
+        return 0;
+    }
     // SAFETY: the GIL is held, by a thread that may use objects; each is checked for null.
     unsafe {
         if let Some(api) = Api::find() {
             let none = std::ptr::null_mut();
             let function = |method| (api.PyCFunction_NewEx)(method, none, none);
+            // What was not imported before is not seen to be after; up to 3.9 `atexit` must stay.
+            let modules = (api.PyImport_GetModuleDict)();
+            let is_new = |name: &CStr| (api.PyDict_GetItemString)(modules, name.as_ptr()).is_null();
+            let new = [c"gc", c"atexit"].map(|name| (name, is_new(name)));
             let gc = (api.PyImport_ImportModule)(c"gc".as_ptr());
             if !gc.is_null() {
                 let callbacks = (api.PyObject_GetAttrString)(gc, c"callbacks".as_ptr());
@@ -120,6 +136,11 @@ unsafe extern "C" fn greet(_: *mut c_void) -> c_int {
                     .into_iter()
                     .filter(|o| !o.is_null())
                     .for_each(|o| (api.Py_DecRef)(o));
+            }
+            for (name, is_new) in new {
+                if is_new && (malloc::minor() > 9 || name != c"atexit") {
+                    (api.PyDict_DelItemString)(modules, name.as_ptr());
+                }
             }
             (api.PyErr_Clear)();
         }

@@ -260,6 +260,25 @@ pub(super) unsafe fn node(own: *mut Own, minor: u8, thread: u64) -> Option<u32> 
     of!(8 9 10 11 12 13 14 15)
 }
 
+/// Whether the function that runs is one of importlib's.
+///
+/// # Safety
+///
+/// This thread has the GIL.
+pub(super) unsafe fn runs_importlib(minor: u8) -> bool {
+    let thread = python::thread_with_gil();
+    macro_rules! of {
+        ($($minor:literal)*) => {
+            match minor {
+                // SAFETY: this thread's state.
+                $($minor => thread != 0 && unsafe { stack::runs_importlib::<$minor>(thread) },)*
+                _ => true,
+            }
+        };
+    }
+    of!(8 9 10 11 12 13 14 15)
+}
+
 /// A free, before it happens. Returns whether it was written.
 ///
 /// # Safety

@@ -19,9 +19,10 @@ type Pointer = *mut c_void;
 
 static MINOR: AtomicU8 = AtomicU8::new(0);
 static SAMPLED: AtomicBool = AtomicBool::new(false);
-/// Allocations with the GIL until it is looked whether Python's hooks are in place.
+/// Allocations with the GIL until it is looked again whether Python's hooks are in place: more often while the interpreter
+/// starts.
 static UNTIL_LOOK: AtomicU32 = AtomicU32::new(0);
-const BETWEEN_LOOKS: u32 = 256;
+const BETWEEN_LOOKS: (u32, u32) = (8, 256);
 
 /// What is recorded, and of which Python.
 pub(super) fn set(minor: u8, sampled: bool) {
@@ -54,7 +55,8 @@ pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
     // Read and written without care: what is lost is a look.
     let until = UNTIL_LOOK.load(Ordering::Relaxed);
     if until == 0 {
-        UNTIL_LOOK.store(BETWEEN_LOOKS, Ordering::Relaxed);
+        let next = if start::has_greeted() { BETWEEN_LOOKS.1 } else { BETWEEN_LOOKS.0 };
+        UNTIL_LOOK.store(next, Ordering::Relaxed);
         busy(own, start::look);
     } else {
         UNTIL_LOOK.store(until - 1, Ordering::Relaxed);
@@ -265,8 +267,12 @@ fn mapping(own: *mut Own, number: u8, address: u64, length: u64, with_stack: boo
         let numbers = [address, length, node.unwrap_or(NO_GIL).into()];
         let numbers = &numbers[..if with_stack { 3 } else { 2 }];
         match node {
-            // SAFETY: the GIL.
-            Some(_) => unsafe { (*lane).escape(number, numbers) },
+            Some(_) => {
+                // SAFETY: the GIL.
+                unsafe { (*lane).escape(number, numbers) };
+                // pymalloc asks for an arena, and its hooks are not called: they may have gone.
+                start::look();
+            }
             None => beside(own, |lane| lane.escape(number, numbers)),
         }
     });

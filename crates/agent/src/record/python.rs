@@ -35,6 +35,7 @@ pub(super) const DOMAINS: [c_int; 2] = [1, 2];
 static MINOR: AtomicU8 = AtomicU8::new(0);
 static THREAD: AtomicUsize = AtomicUsize::new(0);
 static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
+static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds out whether this process has a Python that can be recorded; `None` where it has none at all.
 pub(super) fn find() -> Option<Result<u8, String>> {
@@ -54,6 +55,8 @@ pub(super) fn find() -> Option<Result<u8, String>> {
                 Some(state) => {
                     THREAD.store(state as usize, Ordering::Relaxed);
                     let own = symbol("PyGILState_GetThisThreadState\0");
+                    let initialized = symbol("Py_IsInitialized\0");
+                    INITIALIZED.store(initialized.map_or(0, |i| i as usize), Ordering::Relaxed);
                     OWN_THREAD.store(own.map_or(0, |o| o as usize), Ordering::Relaxed);
                     MINOR.store(minor, Ordering::Relaxed);
                     Ok(minor)
@@ -122,10 +125,13 @@ pub(super) fn thread_with_gil() -> u64 {
     if own == running { own } else { 0 }
 }
 
-/// Whether there is an interpreter.
+/// Whether there is an interpreter. 3.15 says so after `site`, versions before it ahead of it.
 pub(super) fn is_initialized() -> bool {
-    let Some(at) = symbol("Py_IsInitialized\0") else { return false };
-    // SAFETY: `int Py_IsInitialized(void)`, without preconditions.
+    let at = INITIALIZED.load(Ordering::Relaxed);
+    if at == 0 {
+        return false;
+    }
+    // SAFETY: what `find` stored: `int Py_IsInitialized(void)`, without preconditions.
     unsafe {
         let get: unsafe extern "C" fn() -> c_int = std::mem::transmute(at);
         get() != 0

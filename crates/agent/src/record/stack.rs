@@ -630,6 +630,22 @@ unsafe fn enter<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instructi
     }
 }
 
+/// Whether the function that runs is one of importlib's.
+///
+/// # Safety
+///
+/// `thread` is the state of this thread, which has the GIL.
+pub(super) unsafe fn runs_importlib<const V: u8>(thread: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut frame = At::<V>::innermost(thread);
+        while frame != 0 && At::<V>::is_shim(frame) {
+            frame = At::<V>::previous(frame);
+        }
+        frame != 0 && codes().file_of::<V>(At::<V>::code(frame)).starts_with("<frozen importlib")
+    }
+}
+
 /// Walks the stack once more, and compares it with what is remembered.
 ///
 /// # Safety

@@ -165,6 +165,16 @@ pub(super) fn look() {
     }
 }
 
+/// Whether Python was asked.
+pub(super) fn has_greeted() -> bool {
+    GREETED.load(Ordering::Relaxed)
+}
+
+/// Python cannot be asked now: once more, later.
+pub(super) fn greet_again() {
+    GREETED.store(false, Ordering::Relaxed);
+}
+
 /// Asks Python to tell of itself, once, when there is an interpreter.
 pub(super) fn greet() {
     if !GREETED.load(Ordering::Relaxed)
