@@ -4,6 +4,7 @@
 mod counts;
 mod endings;
 mod invisible;
+mod live;
 mod stacks;
 mod strange;
 

@@ -42,7 +42,7 @@ fn allocations(recorded: &Recorded) -> usize {
 fn environment_descriptors_and_modules_are_the_programs() {
     let code = "import os, sys, subprocess\n\
                 print(sorted(k for k in os.environ), os.environ.get('LD_PRELOAD'))\n\
-                print(sorted(sys.modules), sys.argv, sys.flags)\n\
+                print(sorted(m for m in sys.modules if m != 'atexit' or sys.version_info > (3, 10)), sys.argv, sys.flags)\n\
                 print([f for f in os.listdir('/proc/self/fd') if int(f) < 300])\n\
                 print(subprocess.run([sys.executable, '-c', 'import os; print(sorted(os.environ))'], capture_output=True, text=True).stdout)\n";
     for of in every_minor() {

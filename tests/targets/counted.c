@@ -94,3 +94,24 @@ int counted_mark_blocks(void) {
     decref(number);
     return counted_mark(blocks);
 }
+
+#include <malloc.h>
+#include <unistd.h>
+
+/* Marks the trace with what malloc says is in use, says READY, and waits for a byte on stdin; allocates nothing meanwhile. */
+int counted_wait(void) {
+    int (*mark)(const char *, size_t) = dlsym(RTLD_DEFAULT, "pydefrag_mark");
+    size_t used = 0;
+#if __GLIBC_PREREQ(2, 33)
+    used = mallinfo2().uordblks;
+#else
+    used = (unsigned)mallinfo().uordblks;
+#endif
+    char text[64], byte;
+    int n = snprintf(text, sizeof text, "waits %zu", used);
+    int marked = mark ? mark(text, n) : -1;
+    n = snprintf(text, sizeof text, "READY %d\n", getpid());
+    if (write(1, text, n) != n || read(0, &byte, 1) != 1)
+        return -1;
+    return marked;
+}

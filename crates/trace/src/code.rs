@@ -42,8 +42,8 @@ pub struct Code {
 impl Code {
     /// Whether it is the interpreter's own, which no traceback has: what 3.13 and later run around `__init__`.
     pub fn is_shim(&self) -> bool {
-        // A table of one entry, which says that there is no line.
-        self.file.is_empty() && self.table.iter().all(|b| b >> 3 & 15 == 15)
+        // Its table has nothing but entries that say that there is no line.
+        self.kind == Table::Locations && self.table.iter().all(|b| b >> 3 & 15 == 15)
     }
 
     /// Appends it.

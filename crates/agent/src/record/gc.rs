@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use pydefrag_trace::event::escape;
 
-use super::lane::gil;
+use super::lane::{self, gil};
 use super::own::{busy, own};
 use super::{hooks, malloc, python, start, state};
 use crate::python::symbol;
@@ -222,5 +222,7 @@ pub unsafe extern "C" fn pydefrag_mark(text: *const c_char, length: usize) -> c_
         // SAFETY: the GIL.
         unsafe { (*gil()).mark(&text) };
     });
+    // Whoever reads the file while it is written finds all up to the mark.
+    lane::save_all(own(), true);
     1
 }

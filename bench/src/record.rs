@@ -1,0 +1,246 @@
+//! What recording costs a program, beside the same program bare and under memray's full mode, in turns in one run.
+//!
+//! The program measures itself at its end (RUSAGE_SELF). What is compared is the fastest of several: a shared machine only
+//! ever adds. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
+//! after the program's end is not the program's time.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use pydefrag_harness::packages::Packages;
+use pydefrag_harness::{Interpreter, Interpreters, repository};
+use pydefrag_trace::{Trace, compress, event::Event};
+
+use crate::table::Table;
+
+const ROUNDS: usize = 9;
+const FASTEST: usize = 3;
+const SAMPLE: u64 = 512 << 10;
+
+/// A program, and the limits on what recording may make of its time.
+struct Program {
+    name: &'static str,
+    words: &'static [&'static str],
+    full: Option<f64>,
+    sampled: Option<f64>,
+    /// Bytes an event, in the finished file.
+    finished: Option<f64>,
+}
+
+const PROGRAMS: [Program; 6] = [
+    Program {
+        name: "w1",
+        words: &["tests/targets/records.py", "150000"],
+        full: Some(1.30),
+        sampled: Some(1.06),
+        finished: Some(1.1),
+    },
+    Program {
+        name: "w2",
+        words: &["tests/targets/threads_bytes.py", "30000"],
+        full: Some(1.15),
+        sampled: Some(1.06),
+        finished: Some(1.3),
+    },
+    Program {
+        name: "calls",
+        words: &["tests/targets/calls.py", "calls", "300000"],
+        full: Some(1.5),
+        sampled: None,
+        finished: None,
+    },
+    Program {
+        name: "depth 500",
+        words: &["tests/targets/calls.py", "deep", "300000", "500"],
+        full: Some(1.4),
+        sampled: None,
+        finished: None,
+    },
+    Program {
+        name: "session_cache",
+        words: &["examples/session_cache.py"],
+        full: None,
+        sampled: None,
+        finished: None,
+    },
+    Program {
+        name: "json_document",
+        words: &["examples/json_document.py"],
+        full: None,
+        sampled: None,
+        finished: None,
+    },
+];
+
+/// Bytes an event while it is recorded.
+const RAW: f64 = 2.8;
+/// MiB of RSS more.
+const MEMORY: f64 = 10.0;
+
+/// Runs a script and says what it has used.
+const MEASURED: &str = "import resource, runpy, sys\n\
+    sys.argv = sys.argv[1:]; sys.path.insert(0, 'tests/targets')\n\
+    runpy.run_path(sys.argv[0], run_name='__main__')\n\
+    used = resource.getrusage(resource.RUSAGE_SELF)\n\
+    sys.stderr.write('USED %f %d\\n' % (used.ru_utime + used.ru_stime, used.ru_maxrss))";
+
+enum Arm<'a> {
+    Bare,
+    Full(&'a Path),
+    Sampled(&'a Path),
+    Memray(&'a Path),
+}
+
+/// Seconds of processor time, and the highest RSS in KiB.
+type Used = (f64, f64);
+
+pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
+    let library = repository().join("target/release/deps/libpydefrag_agent.so");
+    for name in ["3.11", "3.13"] {
+        let Some(of) = Interpreters::load().get(name) else {
+            eprintln!("not run: {name} (no source)");
+            continue;
+        };
+        let memray = memray(of);
+        if memray.is_none() {
+            eprintln!("not run: memray on {name} (cargo xtask packages brings it)");
+        }
+        for program in &PROGRAMS {
+            one(table, of, &library, memray.as_deref(), program)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    table: &mut Table,
+    of: &Interpreter,
+    library: &Path,
+    memray: Option<&Path>,
+    program: &Program,
+) -> anyhow::Result<()> {
+    let mut arms = vec![Arm::Bare, Arm::Full(library), Arm::Sampled(library)];
+    arms.extend(memray.map(Arm::Memray));
+    let folder = tempfile::tempdir()?;
+    let mut used: Vec<Vec<Used>> = vec![Vec::new(); arms.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..arms.len() {
+            let arm = (round + turn) % arms.len();
+            // memray takes long, and is far from any limit.
+            if matches!(arms[arm], Arm::Memray(_)) && round >= FASTEST {
+                continue;
+            }
+            used[arm].push(run(of, &arms[arm], program, folder.path())?);
+        }
+    }
+    let time = |arm: usize| fastest(used[arm].iter().map(|u| u.0).collect());
+    let memory = |arm: usize| fastest(used[arm].iter().map(|u| u.1).collect()) / 1024.0;
+    let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
+    let (bare, full, sampled) = (time(0), time(1), time(2));
+    let part = folder.path().join("full.part");
+    let raw = std::fs::metadata(&part)?.len() as f64;
+    let events = events(&part)?;
+    let mut finished = Vec::new();
+    compress(&part, &mut finished, &|_, _| {})?;
+    let memray = used.get(3).map(|_| format!("; memray's full mode {:.2}", time(3) / bare));
+    table.add(
+        &what("CPU of a program recorded with stacks, of that bare"),
+        full / bare,
+        program.full,
+        format!(
+            "{full:.2} s of {bare:.2} s, {events} events, {:.1} ns each{}",
+            (full - bare) * 1e9 / events as f64,
+            memray.unwrap_or_default()
+        ),
+    );
+    table.add(
+        &what("CPU sampled every 512 KiB, of that bare"),
+        sampled / bare,
+        program.sampled,
+        format!("{sampled:.2} s of {bare:.2} s"),
+    );
+    table.add(
+        &what("bytes an event while recording"),
+        raw / events as f64,
+        Some(RAW),
+        format!("{raw} bytes"),
+    );
+    table.add(
+        &what("bytes an event in the finished file"),
+        finished.len() as f64 / events as f64,
+        program.finished,
+        format!("{} bytes", finished.len()),
+    );
+    table.add(
+        &what("MiB of RSS more"),
+        (memory(1) - memory(0)).max(0.0),
+        Some(MEMORY),
+        format!("{:.1} of {:.1} MiB", memory(1), memory(0)),
+    );
+    Ok(())
+}
+
+/// Mean of the fastest, or smallest.
+fn fastest(mut arm: Vec<f64>) -> f64 {
+    arm.sort_by(f64::total_cmp);
+    arm.truncate(FASTEST);
+    arm.iter().sum::<f64>() / arm.len() as f64
+}
+
+/// Allocations and frees in a trace.
+fn events(part: &Path) -> anyhow::Result<u64> {
+    let trace = Trace::open(part)?;
+    let mut count = 0;
+    trace.events().each(&|_, _| {}, &mut |_, event| {
+        count += u64::from(matches!(event, Event::Alloc { .. } | Event::Free { .. }));
+    });
+    Ok(count)
+}
+
+/// The folder with memray for this interpreter, where it is there.
+fn memray(of: &Interpreter) -> Option<PathBuf> {
+    let sets = Packages::load().set;
+    let set = sets.into_iter().find(|set| set.name == format!("memray-{}", of.name))?;
+    set.is_there().then(|| set.folder())
+}
+
+fn run(of: &Interpreter, arm: &Arm, program: &Program, folder: &Path) -> anyhow::Result<Used> {
+    let mut command = Command::new(&of.program);
+    let file = match arm {
+        Arm::Full(_) => folder.join("full.part"),
+        Arm::Sampled(_) => folder.join("sampled.part"),
+        _ => folder.join("memray"),
+    };
+    let _ = std::fs::remove_file(&file);
+    match arm {
+        Arm::Bare => {}
+        Arm::Full(library) | Arm::Sampled(library) => {
+            let every = matches!(arm, Arm::Sampled(_)).then_some(SAMPLE);
+            let wanted = serde_json::json!({
+                "path": file, "tool": "bench", "library": library, "every": every,
+            });
+            command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
+        }
+        Arm::Memray(packages) => {
+            command.env("PYTHONPATH", packages);
+            command.args(["-m", "memray", "run", "--trace-python-allocators", "-q", "-f", "-o"]);
+            command.arg(&file);
+        }
+    }
+    let out = command
+        .args(["-c", MEASURED])
+        .args(program.words)
+        .envs(of.env.iter().cloned())
+        .env("PYTHONHASHSEED", "0")
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let used = text.lines().find_map(|l| {
+        let (seconds, kib) = l.strip_prefix("USED ")?.split_once(' ')?;
+        Some((seconds.parse().ok()?, kib.parse().ok()?))
+    });
+    used.with_context(|| format!("{}: {text}", program.name))
+}
