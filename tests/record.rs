@@ -3,6 +3,7 @@
 
 mod counts;
 mod endings;
+mod happenings;
 mod invisible;
 mod live;
 mod stacks;

@@ -4,6 +4,7 @@
 
     pydefrag.purge()            # once, after a peak
     pydefrag.auto()             # or: whenever memory in use has fallen, and no more than that
+    pydefrag.mark("loaded")     # a phase begins, for `pydefrag record`
 
 Importing starts a thread of pydefrag's own (not a ``threading.Thread``), which answers ``pydefrag fix PID`` and
 carries out ``auto``. It holds no Python object, and takes the GIL only while something is healed.
@@ -37,12 +38,12 @@ if "t" in _sys.abiflags:
 # As type checkers see it; `typing` itself is not needed.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._api import account, auto, purge, snapshot, status, trim
+    from ._api import account, auto, mark, purge, snapshot, status, trim
     from ._results import Account, Heap, Ladder, Owner, Purged, Refused, Status, Trimmed
 
 __version__ = "0.1.0"
 
-_CALLS = ("account", "auto", "purge", "snapshot", "status", "trim")
+_CALLS = ("account", "auto", "mark", "purge", "snapshot", "status", "trim")
 _RESULTS = ("Account", "Heap", "Ladder", "Owner", "Purged", "Refused", "Status", "Trimmed")
 
 __all__ = [*_RESULTS, *_CALLS]

@@ -23,6 +23,14 @@ def trim(*, collect: bool = False) -> Trimmed:
     return Trimmed(**_common(done, before))
 
 
+def mark(text: str) -> bool:
+    """Marks a moment in the recording of this process, where ``pydefrag record`` makes one: the report shows it beside
+    what was live then. ``text`` is kept up to 1024 bytes. Returns whether the process is recorded; where it is not,
+    nothing happens.
+    """
+    return bool(call("mark", text=str(text)))
+
+
 def purge(*, collect: bool = False, slice: float = 0.005) -> Purged:
     """Trims, then gives back what pymalloc holds free: pools that are free, and free OS pages of those in use.
     Nothing moves, and pools that are wanted again are put back.

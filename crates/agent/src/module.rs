@@ -318,6 +318,10 @@ enum Request {
         signal: c_int,
         folder: PathBuf,
     },
+    /// Writes a mark into the recording of this process, if there is one.
+    Mark {
+        text: String,
+    },
     /// What the agent has done in this process.
     Status {},
     /// Fails inside the agent, for the test that nothing of it reaches CPython.
@@ -375,8 +379,20 @@ fn answer(python: &'static Python, request: Request) -> Result<Value, String> {
             own::on(signal, folder)?;
             thread::start().map(|()| Value::Null)
         }
+        Request::Mark { text } => Ok(json!(mark(&text))),
         Request::Status {} => Ok(so_far()),
         Request::Panic {} => thread::released(python, || panic!("as it was asked to")),
+    }
+}
+
+/// Has the library that records this process, if one was preloaded, write a mark; whether there is one. That is not this
+/// library, though it may be of the same file.
+fn mark(text: &str) -> bool {
+    let Some(at) = symbol("pydefrag_mark\0") else { return false };
+    // SAFETY: `pydefrag_mark` of `record::gc`; the GIL is held.
+    unsafe {
+        let mark: unsafe extern "C" fn(*const c_char, usize) -> c_int = std::mem::transmute(at);
+        mark(text.as_ptr().cast(), text.len()) == 1
     }
 }
 

@@ -19,11 +19,13 @@
 //! | `own` | what is kept per thread |
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
 //! | `hooks`, `python` | Python's allocators; CPython by name |
+//! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `sample` | one allocation in so many bytes |
 //! | `stack`, `codes` | stacks as a tree, and the code objects in it |
 //! | `lane` | events in their order, in buffers |
 //! | `gc` | the collector, marks |
 
+mod arenas;
 mod codes;
 mod file;
 mod gc;

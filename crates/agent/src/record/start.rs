@@ -8,7 +8,7 @@ use pydefrag_trace::event::escape;
 
 use super::own::{BUSY, busy, own};
 use super::state::{self, State, VARIABLE, Wanted, state};
-use super::{gc, hooks, lane, malloc, python, sample, stack};
+use super::{arenas, gc, hooks, lane, malloc, python, sample, stack};
 
 unsafe extern "C" {
     static mut environ: *mut *mut c_char;
@@ -68,7 +68,10 @@ fn begin(wanted: Wanted) {
         }
         malloc::set(minor, every.is_some());
         // SAFETY: there is no interpreter yet.
-        unsafe { hooks::install(minor, every.is_some()) };
+        unsafe {
+            arenas::install();
+            hooks::install(minor, every.is_some());
+        }
         state::activate();
         Ok(())
     });
