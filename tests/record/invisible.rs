@@ -1,6 +1,9 @@
 //! That a program is as it would be without us: its output, its environment, how it ends; whatever else wraps its allocators.
 
+use pydefrag_harness::{cache, variants};
+
 use super::*;
+use crate::support::lacking;
 
 /// What a program says bare and recorded, which must be the same; and its trace.
 fn alike(of: &Interpreter, options: &[&str], words: &[&str], envs: &[(&str, &str)]) -> Recorded {
@@ -78,6 +81,37 @@ fn other_allocators_and_hooks_are_no_hindrance() {
             );
             let end = recorded.trace().end.expect("an end");
             assert_eq!(end.wrong_stacks, Some(0), "{} {envs:?}", of.name);
+        }
+    }
+}
+
+/// Another allocator that is preloaded serves malloc as before, and is recorded.
+#[test]
+fn another_malloc_serves_as_before() {
+    let interpreters = Interpreters::load();
+    let of = interpreters.get("3.15").filter(|i| i.source == "debian");
+    let Some(of) = of else { return lacking("Debian's 3.15") };
+    let (_, libraries) = variants::loader(&cache().join("root")).expect("its libraries");
+    for prefix in ["libjemalloc.so", "libtcmalloc", "libmimalloc.so"] {
+        let entries = std::fs::read_dir(&libraries).unwrap().flatten().map(|e| e.path());
+        let library = entries
+            .filter(|p| p.exists())
+            .find(|p| p.file_name().unwrap().to_str().unwrap().starts_with(prefix));
+        let Some(library) = library else {
+            lacking(prefix);
+            continue;
+        };
+        let library = library.to_str().unwrap();
+        let code = "import threading\n\
+                    def work(): return [bytes(i) for i in range(0, 40000, 7)]\n\
+                    t = [threading.Thread(target=work) for _ in range(4)]\n\
+                    [x.start() for x in t]; [x.join() for x in t]; print(len(work()))\n\
+                    print([l.split('/')[-1].strip() for l in open('/proc/self/maps') if 'NAME' in l][0])";
+        let code = code.replace("NAME", prefix);
+        for malloc in ["pymalloc", "malloc"] {
+            let envs = [("LD_PRELOAD", library), ("PYTHONMALLOC", malloc)];
+            let recorded = alike(of, &["--check-stacks"], &["-c", &code], &envs);
+            assert!(allocations(&recorded) > 28_000, "{prefix}: {}", allocations(&recorded));
         }
     }
 }

@@ -32,8 +32,16 @@ const LONGEST: usize = 700;
 const MACHINE: &[&str] = &["work", "root", "home"];
 
 /// The hosts that an address may have; `invalid` is what tests use (RFC 2606).
-const HOSTS: &[&str] =
-    &["github.com", "docs.rs", "python.org", "spdx.org", "apache.org", "w3.org", "invalid"];
+const HOSTS: &[&str] = &[
+    "github.com",
+    "speedscope.app",
+    "docs.rs",
+    "python.org",
+    "spdx.org",
+    "apache.org",
+    "w3.org",
+    "invalid",
+];
 
 /// A file of the repository: its path from the top, and its text.
 struct File {
