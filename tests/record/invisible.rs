@@ -1,6 +1,6 @@
 //! That a program is as it would be without us: its output, its environment, how it ends; whatever else wraps its allocators.
 
-use pydefrag_harness::{cache, variants};
+use pydefrag_harness::cache;
 
 use super::*;
 use crate::support::lacking;
@@ -88,12 +88,10 @@ fn other_allocators_and_hooks_are_no_hindrance() {
 /// Another allocator that is preloaded serves malloc as before, and is recorded.
 #[test]
 fn another_malloc_serves_as_before() {
-    let interpreters = Interpreters::load();
-    let of = interpreters.get("3.15").filter(|i| i.source == "debian");
-    let Some(of) = of else { return lacking("Debian's 3.15") };
-    let (_, libraries) = variants::loader(&cache().join("root")).expect("its libraries");
-    for prefix in ["libjemalloc.so", "libtcmalloc", "libmimalloc.so"] {
-        let entries = std::fs::read_dir(&libraries).unwrap().flatten().map(|e| e.path());
+    let libraries = cache().join("allocators/root/usr/lib/x86_64-linux-gnu");
+    for prefix in ["libjemalloc.so", "libtcmalloc_minimal.so", "libmimalloc.so"] {
+        let entries =
+            std::fs::read_dir(&libraries).into_iter().flatten().flatten().map(|e| e.path());
         let library = entries
             .filter(|p| p.exists())
             .find(|p| p.file_name().unwrap().to_str().unwrap().starts_with(prefix));
@@ -108,7 +106,7 @@ fn another_malloc_serves_as_before() {
                     [x.start() for x in t]; [x.join() for x in t]; print(len(work()))\n\
                     print([l.split('/')[-1].strip() for l in open('/proc/self/maps') if 'NAME' in l][0])";
         let code = code.replace("NAME", prefix);
-        for malloc in ["pymalloc", "malloc"] {
+        for (of, malloc) in two().into_iter().flat_map(|of| [(of, "pymalloc"), (of, "malloc")]) {
             let envs = [("LD_PRELOAD", library), ("PYTHONMALLOC", malloc)];
             let recorded = alike(of, &["--check-stacks"], &["-c", &code], &envs);
             assert!(allocations(&recorded) > 28_000, "{prefix}: {}", allocations(&recorded));
