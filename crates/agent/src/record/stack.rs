@@ -371,6 +371,7 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
         let node = if frame == top.frame {
             match compare::<V, S>(chain, last, true) {
                 Some(changed) if changed > last => top.node,
+                Some(changed) if changed == last => innermost::<V>(lane, last),
                 Some(changed) => renew::<V, S>(lane, changed),
                 None => slow::<V, S>(lane, frame),
             }
@@ -423,6 +424,28 @@ unsafe fn compare<const V: u8, const S: bool>(
         }
     }
     Some(changed)
+}
+
+/// Looks up anew where the innermost frame is: it has gone on, and nothing else has.
+///
+/// # Safety
+///
+/// All frames of the lane's chain run, and `last` is the innermost.
+#[inline(always)]
+unsafe fn innermost<const V: u8>(lane: &mut Lane, last: usize) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let chain = lane.chain;
+        let (frame, parent) = ((*chain).at(last).frame, (*chain).at(last - 1).node);
+        let instruction = At::<V>::instruction(frame);
+        let node = match At::<V>::is_shim(frame) {
+            true => parent,
+            false => intern::<V>(lane, parent, frame, instruction),
+        };
+        let seen = (*chain).at(last);
+        (seen.instruction, seen.node, seen.slot) = (instruction, node, 0);
+        node
+    }
 }
 
 /// Looks the nodes up anew, from one frame on.
