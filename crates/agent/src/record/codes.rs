@@ -14,6 +14,7 @@ use pydefrag_trace::code::{Code, Table};
 
 use super::lane::Shared;
 use super::python::variable;
+use super::sample;
 use super::stack::{self, int, word};
 use super::state::state;
 
@@ -97,6 +98,7 @@ pub(super) fn watch(address: u64) {
         let bit = bit(at);
         // SAFETY: the GIL.
         unsafe { (*WATCHED.get())[bit / 64] |= 1 << (bit % 64) };
+        sample::watch(at);
     }
 }
 

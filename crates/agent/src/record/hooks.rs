@@ -286,8 +286,9 @@ pub(super) unsafe fn runs_importlib(minor: u8) -> bool {
 /// As a hook is called.
 #[inline(always)]
 unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bool) -> bool {
-    codes::freed(block);
-    if S && !sample::forget(own, block) {
+    if !S {
+        codes::freed(block);
+    } else if !sample::freed(own, block) {
         return false;
     }
     // SAFETY: the caller's promise.

@@ -2,15 +2,18 @@
 //!
 //! The bytes between two samples have an exponential distribution, so that a block of `s` bytes is taken with probability
 //! `1 - exp(-s / every)`, whatever came before. Whether a free is one of a sample is told by a table of small counts; only
-//! where it may be, the samples themselves are asked.
+//! where it may be, the samples themselves are asked. Code objects and threads, whose frees must be noticed too, count in the
+//! same table.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use super::codes;
 use super::lane::Shared;
 use super::own::{Own, busy};
 
-const COUNTS: usize = 1 << 16;
+/// Small enough to stay in the nearest cache, beside what the program has there.
+const COUNTS: usize = 1 << 14;
 
 static EVERY: AtomicU64 = AtomicU64::new(0);
 static FILTER: [AtomicU8; COUNTS] = [const { AtomicU8::new(0) }; COUNTS];
@@ -74,7 +77,7 @@ fn distance(own: *mut Own) -> i64 {
 
 #[inline(always)]
 fn count_of(block: u64) -> &'static AtomicU8 {
-    &FILTER[((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as usize % COUNTS]
+    &FILTER[((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as usize % COUNTS]
 }
 
 fn locked<R>(own: *mut Own, work: impl FnOnce(&mut HashSet<u64>) -> R) -> Option<R> {
@@ -102,8 +105,26 @@ pub(super) fn remember(own: *mut Own, block: u64) {
     });
 }
 
-/// A block is freed; whether it was a sample.
+/// Has frees of this address noticed, for good.
+pub(super) fn watch(address: u64) {
+    let count = count_of(address);
+    count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+}
+
+/// A block is freed with the GIL; whether it was a sample.
 #[inline(always)]
+pub(super) fn freed(own: *mut Own, block: u64) -> bool {
+    count_of(block).load(Ordering::Relaxed) != 0 && freed_maybe(own, block)
+}
+
+#[cold]
+#[inline(never)]
+fn freed_maybe(own: *mut Own, block: u64) -> bool {
+    codes::freed(block);
+    forget_taken(own, block)
+}
+
+/// A block is freed; whether it was a sample.
 pub(super) fn forget(own: *mut Own, block: u64) -> bool {
     count_of(block).load(Ordering::Relaxed) != 0 && forget_taken(own, block)
 }
