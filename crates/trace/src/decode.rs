@@ -29,7 +29,7 @@ pub struct NoEvent;
 
 impl Decoder {
     /// The event at `at`, which moves on. `bytes` may be padded behind `end`, where the last event must end.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, bytes: &[u8], at: &mut usize, end: usize) -> Result<Event, NoEvent> {
         let head: u64 = match bytes.get(*at..*at + 8) {
             Some(head) => u64::from_le_bytes(head.try_into().map_err(|_| NoEvent)?),

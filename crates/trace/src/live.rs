@@ -2,6 +2,10 @@
 //!
 //! An open-addressing table of 16 bytes an entry, at most three quarters full, without marks for what was removed: it is
 //! looked up at every event. A hash map of the standard kind takes twice the memory and time.
+//!
+//! What a look-up costs is the way to memory. Blocks of the same 64 bytes of addresses share a line of the cache, as programs
+//! allocate neighbours one after another; more of them together would crowd, and each removal moves who stands behind it.
+//! [`Live::touch`] asks for the lines of many look-ups at once.
 
 use rustc_hash::FxHashMap;
 
@@ -26,10 +30,14 @@ struct Entry {
 
 const LARGE: u32 = u32::MAX;
 
+/// Entries of a line of the cache.
+const NEAR: u64 = 4;
+
 /// All live blocks.
 pub(crate) struct Live {
     entries: Vec<Entry>,
     count: usize,
+    /// From a hash to its line.
     shift: u32,
     /// Blocks that an entry cannot tell: odd addresses, and sizes of 4 GiB.
     large: FxHashMap<u64, Block>,
@@ -46,7 +54,7 @@ impl Live {
         Live {
             entries: vec![Entry::default(); FIRST],
             count: 0,
-            shift: 64 - FIRST.trailing_zeros(),
+            shift: 64 - (FIRST / NEAR as usize).trailing_zeros(),
             large: FxHashMap::default(),
             most,
             left_out: 0,
@@ -55,10 +63,16 @@ impl Live {
 
     #[inline(always)]
     fn home(&self, address: u64) -> usize {
-        // Blocks of the same 256 bytes stay beside each other: programs allocate neighbours one after another.
-        let near = address >> 4 & 15;
-        let far = (address >> 8).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (self.shift + 4).min(63);
-        (far << 4 | near) as usize & (self.entries.len() - 1)
+        let near = address >> 4 & (NEAR - 1);
+        let far = (address >> 6).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift;
+        ((far * NEAR) | near) as usize & (self.entries.len() - 1)
+    }
+
+    /// Looks at where these blocks are or would be, so that all that memory is fetched at once.
+    #[inline]
+    pub(crate) fn touch(&self, addresses: impl Iterator<Item = u64>) {
+        let seen = addresses.fold(0, |seen, at| seen ^ self.entries[self.home(at)].node);
+        std::hint::black_box(seen);
     }
 
     #[inline(always)]

@@ -11,14 +11,14 @@
 //! estimates without bias, and their variance is the sum of `(1 - p) / p²` times the square of what was added.
 
 use pydefrag_heap::{
-    Amount, Call, Events, Function, Happening, Moment, Peak, RecordedProcess, RecordedThread,
-    Recording, RecordingMode, SCHEMA, SamplingError, Tally, What,
+    Events, Happening, Moment, Peak, RecordedProcess, RecordedThread, Recording, RecordingMode,
+    SCHEMA, SamplingError, What,
 };
 use rustc_hash::FxHashMap;
 
+use crate::calls::{Node, Sum, calls};
 use crate::chunk::GIL;
-use crate::event::{Event, NO_GIL, NO_STACK};
-use crate::lines::line_of;
+use crate::event::{Event, NO_STACK};
 use crate::live::{Block, Live};
 use crate::reader::Trace;
 
@@ -26,6 +26,8 @@ use crate::reader::Trace;
 const MOMENTS: usize = 4096;
 /// Happenings that are kept at most.
 const HAPPENINGS: usize = 100_000;
+/// Allocations and frees that are looked up together: what is not in the cache is waited for once.
+const STEPS: usize = 64;
 /// Bytes of marks that are kept at most.
 const MARKS: usize = 16 << 20;
 /// Ends of the program that are looked at: one is usual, and each costs as much as there are stacks.
@@ -35,34 +37,13 @@ const BLOCKS: usize = 16;
 /// Threads that may be amid a realloc at once; of more, the first one's is taken for done.
 const MOVING: usize = 64;
 
-/// A sum that samples add their weight to.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sum {
-    count: f64,
-    bytes: f64,
-}
-
-impl Sum {
-    fn amount(self) -> Amount {
-        // Rounding may leave a sum of differences a little below nothing.
-        Amount {
-            count: self.count.round().max(0.0) as u64,
-            bytes: self.bytes.round().max(0.0) as u64,
-        }
-    }
-}
-
-/// What one stack has allocated.
-#[derive(Debug, Clone, Copy, Default)]
-struct Node {
-    parent: u32,
-    code: u32,
-    offset: u32,
-    allocated: Sum,
-    live: Sum,
-    /// Live at peak number `since`.
-    peak: Sum,
-    since: u64,
+/// An allocation or a free.
+struct Step {
+    address: u64,
+    /// What was allocated there; `None` for a free.
+    block: Option<Block>,
+    lane: u16,
+    moved: bool,
 }
 
 struct Summing {
@@ -150,7 +131,26 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
         left_out: 0,
     };
     let mut events = trace.events();
-    events.each(progress, &mut |lane, event| summing.take(lane, event));
+    let mut steps = Vec::with_capacity(STEPS);
+    events.each(progress, &mut |lane, event| {
+        match event {
+            Event::Alloc { address, size, node, domain } => {
+                let block = Some(Block { size, node, domain });
+                steps.push(Step { address, block, lane, moved: false });
+            }
+            Event::Free { address, moved } => {
+                steps.push(Step { address, block: None, lane, moved });
+            }
+            event => {
+                summing.run(&mut steps);
+                summing.rare(lane, event);
+            }
+        }
+        if steps.len() == STEPS {
+            summing.run(&mut steps);
+        }
+    });
+    summing.run(&mut steps);
     let mut notes = trace.begin.notes.clone();
     notes.extend(trace.damage.iter().chain(events.damage()).cloned());
     match &trace.end {
@@ -180,26 +180,21 @@ impl Summing {
         }
     }
 
-    #[inline(always)]
-    fn take(&mut self, lane: u16, event: Event) {
-        match event {
-            Event::Alloc { address, size, node, domain } => {
-                if !self.moved.is_empty() {
-                    self.events.reallocations += u64::from(self.settle(lane));
-                }
-                self.alloc(lane, address, Block { size, node, domain });
+    /// Takes steps that wait, in their order.
+    fn run(&mut self, steps: &mut Vec<Step>) {
+        self.live.touch(steps.iter().map(|step| step.address));
+        for Step { address, block, lane, moved } in steps.drain(..) {
+            let is_realloc = !self.moved.is_empty() && self.settle(lane);
+            if let Some(block) = block {
+                self.events.reallocations += u64::from(is_realloc);
+                self.alloc(lane, address, block);
+                continue;
             }
-            Event::Free { address, moved } => {
-                if !self.moved.is_empty() {
-                    self.settle(lane);
-                }
-                let block = self.live.remove(address);
-                match moved {
-                    true => self.moving(lane, address, block),
-                    false => self.freed(block),
-                }
+            let block = self.live.remove(address);
+            match moved {
+                true => self.moving(lane, address, block),
+                false => self.freed(block),
             }
-            event => self.rare(lane, event),
         }
     }
 
@@ -463,84 +458,6 @@ impl Summing {
             notes,
         }
     }
-}
-
-/// The stacks as a tree of functions and lines, and the call of each stack.
-fn calls(nodes: &[Node], trace: &Trace) -> (Vec<Function>, Vec<Call>, Vec<u32>) {
-    let codes: FxHashMap<u32, usize> =
-        trace.codes.iter().enumerate().map(|(i, code)| (code.number, i)).collect();
-    let mut functions =
-        vec![named("(root)"), named("(no Python frame)"), named("(without the GIL)")];
-    let mut function_of: FxHashMap<Function, u32> = functions.iter().cloned().zip(0u32..).collect();
-    let mut by_code: FxHashMap<u32, u32> = FxHashMap::default();
-    let mut calls = vec![Call { parent: 0, function: 0, line: 0, own: Tally::default() }];
-    let mut known: FxHashMap<(u32, u32, u32), u32> = FxHashMap::default();
-    let mut call_of = Vec::with_capacity(nodes.len());
-    for (i, node) in (0u32..).zip(nodes) {
-        let own = Tally {
-            allocated: node.allocated.amount(),
-            peak: node.peak.amount(),
-            retained: node.live.amount(),
-        };
-        if let Some(code) = codes.get(&node.code)
-            && i > NO_GIL
-            && trace.codes[*code].is_shim()
-        {
-            // Its caller has called what it calls.
-            let call = match node.parent {
-                NO_STACK | NO_GIL => 0,
-                parent => call_of.get(parent as usize).copied().unwrap_or(0),
-            };
-            let at: &mut Call = &mut calls[call as usize];
-            at.own.add(&own);
-            call_of.push(call);
-            continue;
-        }
-        let key = match i {
-            NO_STACK => (0, 1, 0),
-            NO_GIL => (0, 2, 0),
-            _ => {
-                let code = codes.get(&node.code).map(|i| &trace.codes[*i]);
-                let line = code.and_then(|code| line_of(code, node.offset)).unwrap_or(0);
-                let function = *by_code.entry(node.code).or_insert_with(|| {
-                    let function = match code {
-                        None => named("(unknown)"),
-                        Some(code) => Function {
-                            name: code.name.clone(),
-                            file: code.file.clone(),
-                            line: code.first_line,
-                        },
-                    };
-                    let next = functions.len() as u32;
-                    *function_of.entry(function.clone()).or_insert_with(|| {
-                        functions.push(function);
-                        next
-                    })
-                });
-                // A stack's caller comes before it; the two that stand for none have no callees.
-                let parent = match node.parent {
-                    NO_STACK | NO_GIL => 0,
-                    parent => call_of.get(parent as usize).copied().unwrap_or(0),
-                };
-                (parent, function, line)
-            }
-        };
-        if i <= NO_GIL && own == Tally::default() {
-            call_of.push(0);
-            continue;
-        }
-        let call = *known.entry(key).or_insert_with(|| {
-            calls.push(Call { parent: key.0, function: key.1, line: key.2, own: Tally::default() });
-            calls.len() as u32 - 1
-        });
-        calls[call as usize].own.add(&own);
-        call_of.push(call);
-    }
-    (functions, calls, call_of)
-}
-
-fn named(name: &str) -> Function {
-    Function { name: name.into(), file: String::new(), line: 0 }
 }
 
 /// Live memory over time.
