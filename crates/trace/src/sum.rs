@@ -199,7 +199,11 @@ impl Summing {
     }
 
     #[inline(always)]
-    fn alloc(&mut self, lane: u16, address: u64, block: Block) {
+    fn alloc(&mut self, lane: u16, address: u64, mut block: Block) {
+        if block.node as usize >= self.nodes.len() {
+            // No stack had told this number: a damaged file's. It stays so for the block, whatever is told later.
+            block.node = NO_STACK;
+        }
         let (weight, variance) = self.weight(block.size);
         let bytes = weight * block.size as f64;
         self.events.allocations += 1;
@@ -299,11 +303,9 @@ impl Summing {
         Some(self.moved.remove(i))
     }
 
-    /// A stack's record. A number that no stack had told is a damaged file's, and counts as no stack.
     #[inline(always)]
     fn node(&mut self, node: u32) -> &mut Node {
-        let i = if (node as usize) < self.nodes.len() { node as usize } else { NO_STACK as usize };
-        &mut self.nodes[i]
+        &mut self.nodes[node as usize]
     }
 
     #[cold]

@@ -289,6 +289,19 @@ fn events_that_cannot_be_end_their_lane() {
 }
 
 #[test]
+fn a_stack_that_is_told_too_late_is_none() {
+    let mut writer = Writer::new(&begin(), 1000);
+    let node = FIRST_NODE;
+    writer.event(GIL, &Event::Alloc { address: 64, size: 8, node, domain: Domain::Python });
+    writer.event(GIL, &Event::Node { node, parent: 0, code: 0, offset: 0 });
+    writer.event(GIL, &Event::Alloc { address: 128, size: 8, node, domain: Domain::Python });
+    writer.event(GIL, &Event::Free { address: 64, moved: false });
+    let recording = read(&writer.finish(None)).unwrap().recording;
+    let own = recording.calls.iter().map(|c| [c.own.peak.bytes, c.own.retained.bytes]);
+    assert_eq!(own.collect::<Vec<_>>(), [[0, 0], [8, 0], [8, 8]]);
+}
+
+#[test]
 fn stacks_may_be_deep_and_tables_end_early() {
     const DEPTH: u32 = 60_000;
     let mut writer = Writer::new(&begin(), 60_000);
