@@ -7,6 +7,7 @@ mod malloc;
 mod maps;
 mod objects;
 mod pdsnap;
+mod pdtrace;
 mod walk;
 
 pub use layouts::layouts;
@@ -14,4 +15,5 @@ pub use malloc::malloc;
 pub use maps::maps;
 pub use objects::objects;
 pub use pdsnap::pdsnap;
+pub use pdtrace::pdtrace;
 pub use walk::walk;

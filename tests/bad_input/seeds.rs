@@ -17,6 +17,9 @@ mod objects;
 #[path = "../../fuzz/src/pdsnap.rs"]
 mod pdsnap;
 #[allow(unreachable_pub)]
+#[path = "../../fuzz/src/pdtrace.rs"]
+mod pdtrace;
+#[allow(unreachable_pub)]
 #[path = "../../fuzz/src/walk.rs"]
 mod walk;
 
@@ -38,6 +41,7 @@ fn replay(target: &str, run: fn(&[u8])) {
 fn the_seeds_of_every_fuzz_target_pass() {
     replay("maps", maps::maps);
     replay("pdsnap", pdsnap::pdsnap);
+    replay("pdtrace", pdtrace::pdtrace);
     replay("layouts", layouts::layouts);
     replay("walk", walk::walk);
     replay("malloc", malloc::malloc);
