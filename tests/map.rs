@@ -25,8 +25,14 @@ fn look(target: &Target, objects: bool) -> Looked {
     let runtime = Runtime::find(&image).expect("it is Python");
     let wanted = Wanted { objects, map: true };
     let mut looked = snapshot(&facts, &image, &runtime, wanted).expect("it is understood");
-    let asked =
-        Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 500, at: &[] };
+    let asked = Asked {
+        until: None,
+        progress: &|_, _| {},
+        show_values: false,
+        blocks: 500,
+        at: &[],
+        sites: None,
+    };
     explain(&image, &runtime, &mut looked, &asked).expect("it may be read");
     looked
 }

@@ -104,8 +104,14 @@ pub(crate) fn child(args: &[String]) -> anyhow::Result<()> {
             let image = Image::open(&facts)?;
             let runtime = Runtime::find(&image)?;
             let mut looked = snapshot(&facts, &image, &runtime, wanted)?;
-            let asked =
-                Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
+            let asked = Asked {
+                until: None,
+                progress: &|_, _| {},
+                show_values: false,
+                blocks: 0,
+                at: &[],
+                sites: None,
+            };
             explain(&image, &runtime, &mut looked, &asked)?;
             anyhow::Ok(looked)
         })();

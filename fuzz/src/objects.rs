@@ -64,7 +64,14 @@ fn check(image: &Image, runtime: &Runtime, at: &[u64]) {
         return;
     };
     let before: Vec<_> = looked.snapshot.owners.iter().map(|o| o.account).collect();
-    let asked = Asked { until: None, progress: &|_, _| (), show_values: false, blocks: 64, at };
+    let asked = Asked {
+        until: None,
+        progress: &|_, _| (),
+        show_values: false,
+        blocks: 64,
+        at,
+        sites: None,
+    };
     explain(image, runtime, &mut looked, &asked).expect("planted memory is never denied");
     for (before, owner) in before.iter().zip(&looked.snapshot.owners) {
         let (Some(before), Some(after)) = (before, &owner.account) else { continue };

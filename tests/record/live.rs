@@ -123,3 +123,39 @@ fn blocks_are_those_of_a_snapshot_and_chunks_those_of_mallinfo() {
         assert!(child.wait_with_output().unwrap().status.success(), "{}", of.name);
     }
 }
+
+/// A snapshot of a process that is being recorded names the lines that allocated what pins its memory.
+#[test]
+fn a_snapshot_meanwhile_names_the_lines_that_allocated() {
+    let code = "import os, sys\n\
+                def pinning(i):\n    return ['kept', i, 'x' * 40 + str(i)]\n\
+                def passing(i):\n    return [str(i) * 9, i + 0.5]\n\
+                kept, gone = [], []\n\
+                for i in range(60000):\n    \
+                    gone.append(passing(i))\n    \
+                    if i % 50 == 0: kept.append(pinning(i))\n\
+                del gone\n\
+                x = [str(i) for i in range(100000)]; del x\n\
+                print('READY', os.getpid(), flush=True); sys.stdin.readline()";
+    for of in two() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("pins.py");
+        std::fs::write(&script, code).unwrap();
+        let mut command =
+            recording(of, folder.path(), &["--no-report"], &[script.to_str().unwrap()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().expect("READY").unwrap();
+        let pid = line.strip_prefix("READY ").unwrap().to_owned();
+        let out = Command::new(env!("CARGO_BIN_EXE_pydefrag"))
+            .args(["snapshot", &pid, "--json"])
+            .output();
+        let json: serde_json::Value = serde_json::from_slice(&out.unwrap().stdout).unwrap();
+        let first = &json["pins"]["by_site"][0];
+        assert!(first["file"].as_str().unwrap().ends_with("pins.py"), "{}: {first}", of.name);
+        assert_eq!(first["line"], 3, "{}: {first}", of.name);
+        assert!(json["notes"].to_string().contains("recording"), "{}", json["notes"]);
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+}

@@ -25,8 +25,14 @@ fn look(wanted: Wanted) -> Result<Looked, String> {
     let mut looked =
         pydefrag_walk::snapshot(&facts, &image, &runtime, wanted).map_err(|e| e.to_string())?;
     if wanted.objects {
-        let asked =
-            Asked { until: None, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
+        let asked = Asked {
+            until: None,
+            progress: &|_, _| {},
+            show_values: false,
+            blocks: 0,
+            at: &[],
+            sites: None,
+        };
         explain(&image, &runtime, &mut looked, &asked).map_err(|e| e.to_string())?;
     }
     looked.snapshot.verdict = pydefrag_advise::verdict(&looked.snapshot);

@@ -13,6 +13,7 @@ use pydefrag_walk::{Asked, Looked, Refusal, Runtime, Wanted, explain, snapshot, 
 use crate::failure::hinted;
 use crate::objects::Objects;
 use crate::progress::{Progress, Report};
+use crate::traces;
 
 /// A process that maps and unmaps all the while may outrun one look at its mappings.
 const TRIES: usize = 8;
@@ -103,15 +104,18 @@ fn attempt(
             let looked = Runtime::find(&image).and_then(|runtime| {
                 let wanted = Wanted { objects: objects.wanted, map: objects.map };
                 let mut looked = snapshot(facts, &image, &runtime, wanted)?;
+                let recorded = objects.wanted.then(|| traces::sites_of(pid)).flatten();
                 let asked = Asked {
                     until: objects.within.map(|w| Instant::now() + w),
                     progress: report,
                     show_values: objects.show_values,
                     blocks: objects.blocks,
                     at: &objects.at,
+                    sites: recorded.as_ref().map(|(sites, _)| sites),
                 };
                 explain(&image, &runtime, &mut looked, &asked)
                     .map_err(|source| Refusal::Read { pid, source })?;
+                looked.snapshot.notes.extend(recorded.map(|(_, note)| note));
                 Ok(looked)
             });
             match looked {

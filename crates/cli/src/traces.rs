@@ -6,7 +6,8 @@ use std::path::Path;
 
 use pydefrag_heap::Recording;
 use pydefrag_report::{Style, html, recording};
-use pydefrag_trace::{Error, Trace, chunk, sum};
+use pydefrag_trace::{Error, Trace, chunk, placed, sum};
+use pydefrag_walk::Sites;
 
 use crate::failure::hinted;
 use crate::output;
@@ -46,4 +47,17 @@ pub(crate) fn text(recording: &Recording, json: bool, style: Style) -> String {
 /// The report as a page, where one is wanted.
 pub(crate) fn page(path: Option<&Path>, recording: &Recording) -> anyhow::Result<()> {
     path.map_or(Ok(()), |path| output::write_page(path, &html::recording(recording)))
+}
+
+/// Where the blocks of a process that is being recorded were allocated, and what there is to say of that.
+pub(crate) fn sites_of(pid: i32) -> Option<(Sites, String)> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let file = descriptors.flatten().map(|entry| entry.path()).find(|descriptor| {
+        std::fs::read_link(descriptor)
+            .is_ok_and(|file| file.to_string_lossy().ends_with(".pdtrace.part"))
+    })?;
+    let trace = Trace::open(&file).ok().filter(|trace| trace.begin.pid as i32 == pid)?;
+    let placed = placed(&trace, &|_, _| {});
+    let note = "lines that allocated are those of the recording that is being made: what it has not yet written is not known";
+    Some((Sites::told(placed.places, placed.blocks), note.into()))
 }

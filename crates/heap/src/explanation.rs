@@ -151,7 +151,7 @@ pub struct Pins {
     pub by_class: Vec<ClassPin>,
     /// By the line that allocated, where tracemalloc is on in the target; `None` where it is not.
     pub by_site: Option<Vec<SitePin>>,
-    /// Blocks that tracemalloc does not know: allocated before it was started.
+    /// Blocks that tracemalloc, or the recording, does not know: allocated before it was started, or since what was last written.
     pub without_site: Amount,
 }
 

@@ -37,6 +37,8 @@ mod live;
 #[cfg(feature = "reader")]
 mod merge;
 #[cfg(feature = "reader")]
+mod placed;
+#[cfg(feature = "reader")]
 mod reader;
 #[cfg(feature = "reader")]
 mod sum;
@@ -49,6 +51,8 @@ pub use compress::{Compressed, compress};
 pub use decode::Decoder;
 #[cfg(feature = "reader")]
 pub use merge::Events;
+#[cfg(feature = "reader")]
+pub use placed::{Placed, placed};
 #[cfg(feature = "reader")]
 pub use reader::{Error, Trace};
 #[cfg(feature = "reader")]

@@ -178,7 +178,6 @@ impl Live {
     }
 
     /// All of them.
-    #[cfg(test)]
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (u64, Block)> + '_ {
         let small = self.entries.iter().filter(|e| e.key != 0).map(|e| (e.key & !1, e.block()));
         small.chain(self.large.iter().map(|(a, b)| (*a, *b)))

@@ -33,7 +33,7 @@ const MARKS: usize = 16 << 20;
 /// Ends of the program that are looked at: one is usual, and each costs as much as there are stacks.
 const ENDINGS: u32 = 64;
 /// Live blocks that there may be for each name and stack ([`Trace::most`]).
-const BLOCKS: usize = 16;
+pub(crate) const BLOCKS: usize = 16;
 /// Threads that may be amid a realloc at once; of more, the first one's is taken for done.
 const MOVING: usize = 64;
 

@@ -39,7 +39,7 @@ pub use agent::Done;
 pub use headers::{HeaderTotals, headers};
 pub use light::{Light, light};
 pub use malloc::malloc_at;
-pub use objects::{Asked, explain};
+pub use objects::{Asked, Sites, explain};
 pub use obmalloc::{ListedArena, State, Variables, states};
 pub use pymalloc::{Walk, walk};
 pub use runtime::{Refusal, Runtime};

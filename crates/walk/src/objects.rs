@@ -39,3 +39,4 @@ mod tests;
 
 pub(crate) use blocks::Chunk;
 pub use explain::{Asked, explain};
+pub use sites::Sites;

@@ -22,6 +22,7 @@ use super::edges::{Edges, Graph, Referrer};
 use super::interpreters::{Interpreter, interpreters};
 use super::kind::{Kind, Kinds, Role};
 use super::reach::Reached;
+use super::sites::Sites;
 use super::slack::Counts;
 use super::stream::{self, Progress, stream};
 use super::tables::Tables;
@@ -43,6 +44,8 @@ pub struct Asked<'a> {
     pub blocks: usize,
     /// Addresses whose blocks are listed.
     pub at: &'a [u64],
+    /// Where blocks were allocated, as a recording tells; without, tracemalloc is asked.
+    pub sites: Option<&'a Sites>,
 }
 
 /// Why there is no explanation.
@@ -135,7 +138,11 @@ pub fn explain(
         }
         progress.reach(total / 3 * 2);
         let generations = generations(image, &table, &reached, &interpreters);
-        let sites = sites::sites(image, runtime);
+        let own = match asked.sites {
+            Some(_) => None,
+            None => sites::sites(image, runtime),
+        };
+        let sites = asked.sites.or(own.as_ref());
         let chains = Chains::new(image, &types, &reached, minor);
         let tables = Tables {
             image,
@@ -143,7 +150,7 @@ pub fn explain(
             table: &table,
             reached: &reached,
             chains: &chains,
-            sites: sites.as_ref(),
+            sites,
             frozen: &generations.frozen,
             compacts,
             progress: &progress,

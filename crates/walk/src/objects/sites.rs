@@ -21,7 +21,7 @@ use crate::runtime::{Runtime, data_of};
 
 /// Where blocks were allocated.
 #[derive(Debug, Default)]
-pub(crate) struct Sites {
+pub struct Sites {
     /// File and line of each place.
     pub(crate) places: Vec<(String, u32)>,
     /// Blocks and their places, packed (`pack`), in order.
@@ -29,6 +29,15 @@ pub(crate) struct Sites {
 }
 
 impl Sites {
+    /// As somebody else knows them: file and line of each place, and of each block its address and the index of its place.
+    pub fn told(places: Vec<(String, u32)>, blocks: impl IntoIterator<Item = (u64, u32)>) -> Sites {
+        let known = |place: u32| (place as usize) < places.len();
+        let blocks = blocks.into_iter().filter(|(_, place)| known(*place));
+        let mut traced: Vec<u64> = blocks.filter_map(|(block, place)| pack(block, place)).collect();
+        traced.sort_unstable();
+        Sites { places, traced }
+    }
+
     /// The place, as an index, where the block at this address was allocated.
     pub(crate) fn of(&self, block: u64) -> Option<u32> {
         let wanted = pack(block, 0)?;

@@ -16,7 +16,8 @@ fn looked(target: &Target, until: Option<Instant>) -> Looked {
     let runtime = Runtime::find(&image).expect("it is Python");
     let mut looked = snapshot(&facts, &image, &runtime, Wanted { objects: true, map: false })
         .expect("it is understood");
-    let asked = Asked { until, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[] };
+    let asked =
+        Asked { until, progress: &|_, _| {}, show_values: false, blocks: 0, at: &[], sites: None };
     explain(&image, &runtime, &mut looked, &asked).expect("it may be read");
     looked
 }
