@@ -201,7 +201,7 @@ fn events(part: &Path) -> anyhow::Result<u64> {
 /// The folder with memray for this interpreter, where it is there.
 fn memray(of: &Interpreter) -> Option<PathBuf> {
     let sets = Packages::load().set;
-    let set = sets.into_iter().find(|set| set.name == format!("memray-{}", of.name))?;
+    let set = sets.into_iter().find(|set| set.name == format!("memray-3{}", of.minor))?;
     set.is_there().then(|| set.folder())
 }
 

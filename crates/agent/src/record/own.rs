@@ -59,14 +59,21 @@ pub(super) fn own() -> *mut Own {
     at
 }
 
-/// Runs `work` as the recorder: nothing that it allocates is recorded.
+/// Runs `work` as the recorder: nothing that it allocates is recorded, and errno is as it was: `free` leaves it alone, and
+/// whoever allocates may look at it after.
 #[inline(always)]
 pub(super) fn busy<R>(own: *mut Own, work: impl FnOnce() -> R) -> R {
-    // SAFETY: this thread's own words.
-    unsafe { (*own).depth += BUSY };
+    // SAFETY: this thread's own words, and its errno.
+    let errno = unsafe {
+        (*own).depth += BUSY;
+        *libc::__errno_location()
+    };
     let done = work();
     // SAFETY: the same.
-    unsafe { (*own).depth -= BUSY };
+    unsafe {
+        *libc::__errno_location() = errno;
+        (*own).depth -= BUSY;
+    }
     done
 }
 
