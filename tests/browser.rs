@@ -12,6 +12,7 @@ mod numbers;
 mod pages;
 mod pointer;
 mod reader;
+mod recorded;
 
 use std::path::{Path, PathBuf};
 
