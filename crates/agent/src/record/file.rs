@@ -32,7 +32,7 @@ impl File {
         let flags =
             libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_APPEND | libc::O_CLOEXEC;
         // SAFETY: a NUL-ended path.
-        let fd = unsafe { libc::open(text.as_ptr(), flags, 0o644 as c_int) };
+        let fd = unsafe { open(text.as_ptr(), flags, 0o600) };
         if fd < 0 {
             let e = std::io::Error::last_os_error();
             return match e.kind() {
@@ -74,7 +74,7 @@ impl File {
         while done < bytes.len() {
             let rest = &bytes[done..];
             // SAFETY: our bytes.
-            let n = unsafe { libc::write(self.fd, rest.as_ptr().cast(), rest.len()) };
+            let n = unsafe { libc::syscall(libc::SYS_write, self.fd, rest.as_ptr(), rest.len()) };
             if n > 0 {
                 done += n as usize;
                 continue;
@@ -94,14 +94,14 @@ impl File {
     fn open_again(&mut self) -> Result<(), String> {
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC;
         // SAFETY: a NUL-ended path.
-        let fd = unsafe { libc::open(self.path.as_ptr(), flags) };
+        let fd = unsafe { open(self.path.as_ptr(), flags, 0) };
         if fd < 0 {
             let e = std::io::Error::last_os_error();
             return Err(format!("the program closed it, and it could not be opened again ({e})"));
         }
         if identity(fd) != Some(self.identity) {
             // SAFETY: the descriptor that was just opened.
-            unsafe { libc::close(fd) };
+            unsafe { close(fd) };
             return Err("the program closed it, and another file has its name now".into());
         }
         self.fd = raised(fd);
@@ -112,7 +112,7 @@ impl File {
     pub(super) fn close(&mut self) {
         if identity(self.fd) == Some(self.identity) {
             // SAFETY: our descriptor.
-            unsafe { libc::close(self.fd) };
+            unsafe { close(self.fd) };
         }
         self.fd = -1;
     }
@@ -126,9 +126,30 @@ fn raised(fd: c_int) -> c_int {
         if high < 0 {
             return fd;
         }
-        libc::close(fd);
+        close(fd);
         high
     }
+}
+
+/// `open(2)`, which is no place where a thread is cancelled: the C library's is, and so are its `write` and `close`, and the
+/// program's threads come here from `free`.
+///
+/// # Safety
+///
+/// The path is NUL-ended.
+unsafe fn open(path: *const libc::c_char, flags: c_int, mode: c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) as c_int }
+}
+
+/// `close(2)`, in the same way.
+///
+/// # Safety
+///
+/// The descriptor is ours.
+unsafe fn close(fd: c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
 }
 
 /// Device and inode of a descriptor.

@@ -47,7 +47,13 @@ macro_rules! api {
         #[allow(non_snake_case)]
         struct Api { $($name: unsafe extern "C" fn($($arg),*) -> $out,)* }
         impl Api {
-            fn find() -> Option<Api> {
+            /// Looked up once: the loader's lock is not for places where memory is allocated.
+            fn find() -> Option<&'static Api> {
+                static FOUND: std::sync::OnceLock<Option<Api>> = std::sync::OnceLock::new();
+                FOUND.get_or_init(Api::look_up).as_ref()
+            }
+
+            fn look_up() -> Option<Api> {
                 // SAFETY: these have had these signatures in all of CPython 3.8 to 3.15.
                 Some(unsafe { Api { $($name: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) -> $out>(
                     symbol(concat!(stringify!($name), "\0"))?),)* } })
@@ -190,7 +196,7 @@ unsafe extern "C" fn callback(_: Object, arguments: Object) -> Object {
             });
         }
         (api.PyErr_Clear)();
-        none(&api)
+        none(api)
     }
 }
 
@@ -199,7 +205,7 @@ unsafe extern "C" fn ending(_: Object, _: Object) -> Object {
     start::ending();
     let Some(api) = Api::find() else { return std::ptr::null_mut() };
     // SAFETY: the GIL is held.
-    unsafe { none(&api) }
+    unsafe { none(api) }
 }
 
 /// Longest mark, in bytes.
@@ -212,7 +218,8 @@ const LONGEST_MARK: usize = 1024;
 /// `text` has `length` bytes; the caller has the GIL.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn pydefrag_mark(text: *const c_char, length: usize) -> c_int {
-    if !state::is_active() || malloc::minor() == 0 || python::thread_with_gil() == 0 {
+    let has_gil = || python::thread_with_gil() != 0 && !hooks::is_another(own(), malloc::minor());
+    if !state::is_active() || malloc::minor() == 0 || !has_gil() {
         return 0;
     }
     // SAFETY: the caller's promise.

@@ -139,7 +139,7 @@ unsafe extern "C" fn realloc<const V: u8, const S: bool>(
             if !to.is_null() {
                 allocated::<V, S>(own, to, size);
             } else if told {
-                kept::<V>(own);
+                kept::<V, S>(own, block as u64);
             }
         }
         to
@@ -158,6 +158,9 @@ unsafe extern "C" fn free<const V: u8, const S: bool>(ctx: Pointer, block: Point
         (*own).depth += 1;
         (before.free.unwrap_unchecked())(before.ctx, block);
         (*own).depth -= 1;
+        if (*own).depth == 0 {
+            (*own).outer = 0;
+        }
     }
 }
 
@@ -286,19 +289,23 @@ pub(super) unsafe fn runs_importlib(minor: u8) -> bool {
 /// As a hook is called.
 #[inline(always)]
 unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bool) -> bool {
-    if !S {
-        codes::freed(block);
-    } else if !sample::freed(own, block) {
-        return false;
-    }
     // SAFETY: the caller's promise.
     unsafe {
-        if V >= 12 && OTHERS.load(Ordering::Relaxed) {
+        // A realloc's free and what follows it are the same thread's.
+        if moved || V >= 12 && OTHERS.load(Ordering::Relaxed) {
             let (lane, thread) = (&mut *gil(), thread());
             if thread != lane.thread && !enter::<V>(own, lane, thread) {
-                free_beside(own, block, moved);
-                return true;
+                let counts = !S || sample::forget(own, block);
+                if counts {
+                    free_beside(own, block, moved);
+                }
+                return counts;
             }
+        }
+        if !S {
+            codes::freed(block);
+        } else if !sample::freed(own, block) {
+            return false;
         }
         (*gil()).free(block, moved);
     }
@@ -311,7 +318,10 @@ unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bo
 ///
 /// As a hook is called.
 #[cold]
-unsafe fn kept<const V: u8>(own: *mut Own) {
+unsafe fn kept<const V: u8, const S: bool>(own: *mut Own, block: u64) {
+    if S {
+        sample::remember(own, block);
+    }
     // SAFETY: the caller's promise.
     unsafe {
         let (lane, thread) = (&mut *gil(), thread());
@@ -352,6 +362,27 @@ unsafe fn enter<const V: u8>(own: *mut Own, lane: &mut Lane, thread: u64) -> boo
         lane.escape(escape::THREAD, &[tid(own).into()]);
         true
     })
+}
+
+/// Forgets what was counted: a fork counts anew.
+pub(super) fn reset() {
+    MALLOCS.store(0, Ordering::Relaxed);
+}
+
+/// Whether what this thread writes is the GIL's lane's, which is its own from now on.
+pub(super) fn enters(own: *mut Own, minor: u8) -> bool {
+    let thread = python::thread_with_gil();
+    // SAFETY: this thread's state; the lane is written to only where this is true.
+    unsafe {
+        let lane = &mut *gil();
+        thread != 0
+            && (thread == lane.thread
+                || if minor < 12 {
+                    enter::<11>(own, lane, thread)
+                } else {
+                    enter::<12>(own, lane, thread)
+                })
+    }
 }
 
 /// Whether this thread, which has a GIL, has another interpreter's own.

@@ -272,10 +272,12 @@ impl Lane {
             unsafe { codes::codes() }.save();
         }
         self.save();
+        self.chunks += 1;
         self.clear();
     }
 
-    /// The same, but leaves the buffer as it is: for who ends the process, or may, beside a thread that writes.
+    /// The same, but leaves the buffer as it is: for who ends the process beside a thread that may write. What that one then
+    /// writes has the same number, and a reader leaves it out.
     pub(super) fn save(&mut self) {
         let length = self.at as usize - self.buffer as usize - CHUNK_HEAD;
         if length == 0 {
@@ -294,9 +296,7 @@ impl Lane {
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.buffer, CHUNK_HEAD + length) };
         let (head, events) = bytes.split_at_mut(CHUNK_HEAD);
         head.copy_from_slice(&chunk.head(events));
-        if state().write(bytes) {
-            self.chunks += 1;
-        }
+        state().write(bytes);
     }
 }
 

@@ -67,7 +67,11 @@ pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
 #[cold]
 #[inline(never)]
 pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
-    let has_gil = python::thread_with_gil() != 0 && !hooks::is_another(own, minor());
+    // A realloc's free and what follows it are the same thread's.
+    let has_gil = match moved {
+        true => hooks::enters(own, minor()),
+        false => python::thread_with_gil() != 0 && !hooks::is_another(own, minor()),
+    };
     if has_gil {
         super::codes::freed(block);
     }
@@ -86,7 +90,10 @@ pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
 }
 
 #[cold]
-fn kept(own: *mut Own) {
+fn kept(own: *mut Own, block: u64) {
+    if SAMPLED.load(Ordering::Relaxed) {
+        sample::remember(own, block);
+    }
     match python::thread_with_gil() != 0 && !hooks::is_another(own, minor()) {
         // SAFETY: this thread has the GIL.
         true => unsafe { (*gil()).escape(escape::KEPT, &[]) },
@@ -174,7 +181,7 @@ pub unsafe extern "C" fn realloc(block: Pointer, size: usize) -> Pointer {
         handing_out(size, || unsafe { real::realloc(block, size) }.unwrap_or(std::ptr::null_mut()));
     // Where nothing is asked for, the block is freed and nothing comes back.
     if told && to.is_null() && size != 0 {
-        kept(own);
+        kept(own, block as u64);
     }
     to
 }
@@ -207,9 +214,15 @@ pub unsafe extern "C" fn free(block: Pointer) {
     if real::is_early(block) {
         return;
     }
-    giving_back(own(), block, false);
-    // SAFETY: the caller's block.
-    unsafe { real::free(block) };
+    let own = own();
+    giving_back(own, block, false);
+    // What an allocator unmaps is no mapping of the program's.
+    // SAFETY: this thread's words; the caller's block.
+    unsafe {
+        (*own).depth += BUSY;
+        real::free(block);
+        (*own).depth -= BUSY;
+    }
 }
 
 macro_rules! aligned {

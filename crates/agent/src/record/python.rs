@@ -36,6 +36,9 @@ static MINOR: AtomicU8 = AtomicU8::new(0);
 static THREAD: AtomicUsize = AtomicUsize::new(0);
 static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
 static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
+/// Functions that are looked up once, at the begin: later, the loader may be at work in another thread.
+static GET: AtomicUsize = AtomicUsize::new(0);
+static SET: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds out whether this process has a Python that can be recorded; `None` where it has none at all.
 pub(super) fn find() -> Option<Result<u8, String>> {
@@ -150,7 +153,11 @@ pub(super) fn main_interpreter() -> u64 {
 
 /// `PyMem_GetAllocator`.
 pub(super) fn allocator(domain: c_int) -> Option<Allocator> {
-    let at = symbol("PyMem_GetAllocator\0")?;
+    let at = match GET.load(Ordering::Relaxed) {
+        0 => symbol("PyMem_GetAllocator\0")? as usize,
+        at => at,
+    };
+    GET.store(at, Ordering::Relaxed);
     let mut allocator = Allocator::NONE;
     // SAFETY: `void PyMem_GetAllocator(PyMemAllocatorDomain, PyMemAllocatorEx *)`.
     unsafe {
@@ -167,7 +174,14 @@ pub(super) fn allocator(domain: c_int) -> Option<Allocator> {
 /// The functions forward to those that were there, and nobody else sets them now: there is no interpreter yet, or the caller
 /// has the GIL.
 pub(super) unsafe fn set_allocator(domain: c_int, mut allocator: Allocator) {
-    let Some(at) = symbol("PyMem_SetAllocator\0") else { return };
+    let at = match SET.load(Ordering::Relaxed) {
+        0 => symbol("PyMem_SetAllocator\0").map_or(0, |at| at as usize),
+        at => at,
+    };
+    SET.store(at, Ordering::Relaxed);
+    if at == 0 {
+        return;
+    }
     // SAFETY: `void PyMem_SetAllocator(PyMemAllocatorDomain, PyMemAllocatorEx *)`, and the caller's promise.
     unsafe {
         let set: unsafe extern "C" fn(c_int, *mut Allocator) = std::mem::transmute(at);

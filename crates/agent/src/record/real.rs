@@ -4,7 +4,9 @@
 //! are never given back.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::own::own;
 
 type Pointer = *mut c_void;
 
@@ -14,6 +16,11 @@ macro_rules! functions {
             use std::sync::atomic::AtomicUsize;
             $(#[allow(non_upper_case_globals)] pub(super) static $name: AtomicUsize = AtomicUsize::new(0);)*
         }
+        /// Finds all of them, while there is one thread.
+        pub(super) fn find_all() {
+            $(find(&found::$name, concat!(stringify!($name), "\0"));)*
+        }
+
         $(
             #[inline(always)]
             pub(super) unsafe fn $name($($arg: $kind),*) -> Option<$out> {
@@ -46,14 +53,18 @@ functions! {
     execv: fn(file: *const i8, argv: *const *const i8) -> c_int;
 }
 
-/// A thread is looking for a function; what it asks for meanwhile is served by [`early`].
-static SEARCHING: AtomicBool = AtomicBool::new(false);
+/// The thread that looks for a function, by the address of its own words; what it asks for meanwhile is served by [`early`].
+static SEARCHING: AtomicUsize = AtomicUsize::new(0);
 
 #[cold]
 #[inline(never)]
 fn find(into: &AtomicUsize, name: &str) -> Option<usize> {
-    if SEARCHING.swap(true, Ordering::Acquire) {
-        return None;
+    let me = own() as usize;
+    while let Err(who) = SEARCHING.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+        if who == me {
+            return None;
+        }
+        std::thread::yield_now();
     }
     let name = CStr::from_bytes_with_nul(name.as_bytes()).ok();
     let at = name.map_or(0, |name| {
@@ -61,7 +72,7 @@ fn find(into: &AtomicUsize, name: &str) -> Option<usize> {
         unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) as usize }
     });
     into.store(at, Ordering::Relaxed);
-    SEARCHING.store(false, Ordering::Release);
+    SEARCHING.store(0, Ordering::Release);
     (at != 0).then_some(at)
 }
 

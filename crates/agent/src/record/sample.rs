@@ -80,7 +80,7 @@ fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let exponent = (bits >> 52) as i32 - 1023;
     // From 1 up to 2; and of ln m = 2 atanh((m - 1) / (m + 1)) as many terms as an f64 has digits for.
-    let mantissa = f64::from_bits(bits & (1 << 52) - 1 | 1023 << 52);
+    let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
     let sum = (0..18).rev().fold(0.0, |sum, i| sum * square + 1.0 / f64::from(2 * i + 1));
@@ -111,8 +111,7 @@ pub(super) fn remember(own: *mut Own, block: u64) {
         if taken.insert(block) {
             let count = count_of(block);
             // One that has reached the most stays there.
-            let n = count.load(Ordering::Relaxed);
-            count.store(n.saturating_add(1), Ordering::Relaxed);
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
         }
     });
 }
@@ -120,7 +119,7 @@ pub(super) fn remember(own: *mut Own, block: u64) {
 /// Has frees of this address noticed, for good.
 pub(super) fn watch(address: u64) {
     let count = count_of(address);
-    count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
 }
 
 /// A block is freed with the GIL; whether it was a sample.
@@ -148,10 +147,9 @@ fn forget_taken(own: *mut Own, block: u64) -> bool {
         let was = taken.remove(&block);
         if was {
             let count = count_of(block);
-            let n = count.load(Ordering::Relaxed);
-            if n < u8::MAX {
-                count.store(n - 1, Ordering::Relaxed);
-            }
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                if n == u8::MAX { None } else { n.checked_sub(1) }
+            });
         }
         was
     })

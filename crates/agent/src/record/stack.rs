@@ -292,6 +292,13 @@ pub(super) fn thread_freed(thread: u64) {
     let chains = unsafe { &mut *CHAINS.get() };
     if let Some(i) = chains.iter().position(|(t, _)| *t == thread) {
         let (_, chain) = chains.swap_remove(i);
+        // SAFETY: the GIL.
+        unsafe {
+            let lane = &mut *super::lane::gil();
+            if lane.thread == thread {
+                lane.thread = 0;
+            }
+        }
         // SAFETY: pages of ours that nobody knows any more.
         unsafe { libc::munmap(chain.cast(), std::mem::size_of::<Chain>()) };
     }
@@ -524,6 +531,8 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
             }
             chain.count = met + 1 + news;
             if changed == chain.count {
+                // Who is the innermost does not wait, whatever its slot still holds.
+                chain.at(met).slot = 0;
                 return chain.at(met).node;
             }
             return renew::<V, S>(lane, changed);
@@ -555,7 +564,11 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
             *chain.at(i) = Seen::new(*all.add(n - i));
         }
         chain.count = n + 1;
-        if same == chain.count { chain.at(same - 1).node } else { renew::<V, S>(lane, same) }
+        if same == chain.count {
+            chain.at(same - 1).slot = 0;
+            return chain.at(same - 1).node;
+        }
+        renew::<V, S>(lane, same)
     }
 }
 

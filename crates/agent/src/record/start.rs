@@ -8,7 +8,7 @@ use pydefrag_trace::event::escape;
 
 use super::own::{BUSY, busy, own};
 use super::state::{self, State, VARIABLE, Wanted, state};
-use super::{arenas, gc, hooks, lane, malloc, python, sample, stack};
+use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack};
 
 unsafe extern "C" {
     static mut environ: *mut *mut c_char;
@@ -17,6 +17,7 @@ unsafe extern "C" {
 /// Called by the loader before the program begins.
 extern "C" fn load() {
     busy(own(), || {
+        real::find_all();
         if let Some(wanted) = wanted() {
             begin(wanted);
         }
@@ -51,6 +52,10 @@ fn wanted() -> Option<Wanted> {
 fn begin(wanted: Wanted) {
     // A shell, or whatever starts the Python that is meant, passes the environment on.
     let Some(found) = python::find() else { return };
+    // Another copy of this library, which is loaded and not preloaded, leaves it to the first.
+    if python::is_initialized() {
+        return;
+    }
     if !wanted.children {
         hide(&wanted);
     }
@@ -137,6 +142,8 @@ unsafe extern "C" fn forked() {
         state::forget();
         // SAFETY: this thread's words.
         unsafe { (*own()).tid = 0 };
+        SEEN.store(0, Ordering::Relaxed);
+        hooks::reset();
         let Some(wanted) = state::wanted().filter(|w| was && w.children).cloned() else { return };
         if matches!(state::begin(wanted, Some(parent)), Ok(true)) {
             match ready() {
@@ -195,8 +202,9 @@ pub(super) fn save() {
         return;
     }
     let own = own();
+    let has_gil = python::thread_with_gil() != 0 && !hooks::is_another(own, malloc::minor());
     // SAFETY: this thread's words.
-    if unsafe { (*own).depth } < BUSY && python::thread_with_gil() != 0 {
+    if unsafe { (*own).depth } < BUSY && has_gil {
         lane::save_all(own, true);
     }
 }
@@ -216,7 +224,8 @@ pub(super) fn end() {
     if unsafe { (*own).depth } >= BUSY {
         return;
     }
-    let alone = python::thread_with_gil() != 0 || !python::is_initialized();
+    let another = hooks::is_another(own, malloc::minor());
+    let alone = python::thread_with_gil() != 0 && !another || !python::is_initialized();
     lane::save_all(own, alone);
     busy(own, || State::end(&mut state(), None));
 }

@@ -2,7 +2,6 @@
 //!
 //! Invariant: what fails ends the recording and says so in the file, as far as that can be written; the program goes on.
 
-use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -211,20 +210,23 @@ fn command() -> String {
     pydefrag_image::command_line(words.iter().map(String::as_str))
 }
 
-/// RSS in OS pages (proc_pid_statm(5)).
+/// RSS in OS pages (proc_pid_statm(5)). By system calls of our own: no thread is cancelled here.
 pub(super) fn rss_pages() -> Option<u64> {
+    let mut text = [0u8; 64];
     // SAFETY: opens, reads into our buffer and closes.
-    unsafe {
-        let fd = libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+    let n = unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let fd =
+            libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/self/statm".as_ptr(), flags);
         if fd < 0 {
             return None;
         }
-        let mut text = [0u8; 64];
-        let n = libc::read(fd, text.as_mut_ptr().cast::<c_void>(), text.len());
-        libc::close(fd);
-        let text = text.get(..usize::try_from(n).ok()?)?;
-        std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok()
-    }
+        let n = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
+        libc::syscall(libc::SYS_close, fd);
+        n
+    };
+    let text = text.get(..usize::try_from(n).ok()?)?;
+    std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Zeroed pages of our own.

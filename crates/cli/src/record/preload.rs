@@ -32,7 +32,11 @@ impl Preload {
     /// Writes it where it can be loaded from.
     pub(crate) fn make() -> anyhow::Result<Preload> {
         let bytes = agent::library()?;
-        let places = [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into(), ".".into()];
+        // First where nobody else can write: the name may outlive the folder, in the environment of what the program started.
+        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        let shared = [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into(), ".".into()];
+        let places = own.into_iter().chain(home).chain(shared);
         let mut why = Vec::new();
         for place in places {
             let made = (|| {
