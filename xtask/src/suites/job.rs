@@ -132,10 +132,11 @@ impl Runner<'_> {
             .flatten()
             .map(|p| &**p)
             .collect();
-        // Ends with us: a run that is cut off leaves nobody behind.
+        // Ends with us: a run that is cut off leaves nobody behind. A shell that starts us in its background has these
+        // signals ignored, and tests that send them would wait.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "--"])
+            .args(["--pdeathsig", "KILL", "--", "env", "--default-signal=HUP,INT,QUIT"])
             .arg(&of.program)
             .args(&of.args)
             .args(&job.args)
