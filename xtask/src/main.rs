@@ -15,7 +15,7 @@ usage: cargo xtask CHORE
   interpreters          bring the interpreters that the tests need into .cache/interpreters
   interpreters --list   print each interpreter's name, patch level, source and path
   packages              bring the packages of PyPI that the tests look at into .cache/packages
-  suites                run CPython's own tests and those of packages under purge; --help tells more
+  suites                run CPython's own tests and those of packages under purge, or recorded; --help tells more
   matrix                run the tests that run a part of their matrix whole; resumes, and keeps docs/matrix.md
   pictures              make docs/pictures again from the examples, in a browser
   tidy                  check the rules of the house: arrows, unsafe, file sizes, addresses

@@ -1,12 +1,14 @@
-//! `cargo xtask suites`: CPython's own test suite, and packages with C extensions, under purge every 50 ms.
+//! `cargo xtask suites`: CPython's own test suite, and packages with C extensions, under purge every 50 ms, or recorded.
 //!
-//! Owns what is run and in which order; what was done already is left alone. The ledger says what was done
-//! (`suites/ledger.rs`), a job how (`suites/job.rs`).
+//! Owns what is run and in which order; what was done already is left alone. A ledger says what was done
+//! (`suites/ledger.rs`), a job how (`suites/job.rs`), the kind what is counted (`suites/kind.rs`).
 
 mod choice;
 mod job;
+mod kind;
 mod ledger;
 mod packages;
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,29 +21,29 @@ use anyhow::{Context, Result, bail, ensure};
 use pydefrag_harness::{Interpreter, Interpreters, repository};
 
 use job::{Job, Runner};
+use kind::Kind;
 use ledger::{Ledger, Outcome, Record};
 
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask suites [OPTION]...
 
+  --record          recorded, in place of under purge; a ledger of its own
   --only X.Y        this interpreter; may be given more than once
   --modules A,B     these test files, or all of these packages of tests
   --heavy           the files that use most memory
   --packages        only packages with C extensions
-  --subset          a few, for CI; the ledger is left alone
+  --subset          a few of both kinds, for CI; the ledgers are left alone
   --jobs N          test files at a time (2)
   --minutes N       begin no other file after so long
   --limit N         seconds that a file may take (600)
   --again           also what the ledger has already
   --resume-any      leave out what the ledger has, of whatever agent
-  --docs            only make docs/suites.md of the ledger
+  --docs            only make the ledger's page, as docs/suites.md
 ";
-
-/// A run with fewer has shown nothing.
-const LEAST_HEALS: u64 = 100;
 
 #[derive(Default)]
 struct Options {
+    record: bool,
     only: Vec<String>,
     modules: Vec<String>,
     heavy: bool,
@@ -66,6 +68,7 @@ fn options(args: &[&str]) -> Result<Options> {
             "--jobs" => options.jobs = value()?.parse().context("--jobs")?,
             "--minutes" => options.minutes = Some(value()?.parse().context("--minutes")?),
             "--limit" => options.limit = value()?.parse().context("--limit")?,
+            "--record" => options.record = true,
             "--heavy" => options.heavy = true,
             "--packages" => options.packages = true,
             "--subset" => options.subset = true,
@@ -78,42 +81,54 @@ fn options(args: &[&str]) -> Result<Options> {
     Ok(options)
 }
 
-fn ledger_path() -> PathBuf {
-    repository().join("docs/suites.jsonl")
+fn ledger_path(kind: Kind) -> PathBuf {
+    repository().join(match kind {
+        Kind::Purge => "docs/suites.jsonl",
+        Kind::Record => "docs/suites-record.jsonl",
+    })
 }
 
 /// Runs what is asked for.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     let options = options(args)?;
-    let folder = repository().join(".cache/suites");
-    let path = if options.subset { folder.join("subset.jsonl") } else { ledger_path() };
-    if options.subset && path.exists() {
-        fs::remove_file(&path)?;
-    }
-    let ledger = Ledger::read(path.clone())?;
+    let kind = if options.record { Kind::Record } else { Kind::Purge };
     if options.docs {
+        let ledger = Ledger::read(kind, ledger_path(kind))?;
         ledger.tidy()?;
         return ledger.write_page();
     }
-    let run = Run {
-        agent: Agent::build()?,
-        begun: Instant::now(),
-        folder,
-        options,
-        ledger: Mutex::new(ledger),
-    };
-    let bootstrap = run.folder.join("bootstrap");
+    let folder = repository().join(".cache/suites");
+    let bootstrap = folder.join("bootstrap");
     fs::create_dir_all(&bootstrap)?;
     fs::write(bootstrap.join("sitecustomize.py"), include_str!("suites/sitecustomize.py"))?;
+    let agent = Agent::build()?;
+    let kinds = match kind {
+        Kind::Purge if options.subset => vec![Kind::Purge, Kind::Record],
+        one => vec![one],
+    };
+    let begun = Instant::now();
     let mut failed = Vec::new();
-    for one in run.interpreters()? {
-        failed.extend(run.on(one)?);
-    }
-    if !run.options.subset {
-        // Another run may have added to it.
-        let ledger = Ledger::read(path)?;
-        ledger.tidy()?;
-        ledger.write_page()?;
+    for kind in kinds {
+        let path = if options.subset {
+            let path = folder.join(format!("subset-{kind:?}.jsonl").to_lowercase());
+            if path.exists() {
+                fs::remove_file(&path)?;
+            }
+            path
+        } else {
+            ledger_path(kind)
+        };
+        let ledger = Mutex::new(Ledger::read(kind, path.clone())?);
+        let run = Run { kind, options: &options, agent: &agent, begun, folder: &folder, ledger };
+        for one in run.interpreters()? {
+            failed.extend(run.on(one)?);
+        }
+        if !options.subset {
+            // Another run may have added to it.
+            let ledger = Ledger::read(kind, path)?;
+            ledger.tidy()?;
+            ledger.write_page()?;
+        }
     }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
@@ -156,15 +171,16 @@ impl Agent {
     }
 }
 
-struct Run {
-    options: Options,
-    agent: Agent,
+struct Run<'a> {
+    kind: Kind,
+    options: &'a Options,
+    agent: &'a Agent,
     begun: Instant,
-    folder: PathBuf,
+    folder: &'a Path,
     ledger: Mutex<Ledger>,
 }
 
-impl Run {
+impl Run<'_> {
     fn interpreters(&self) -> Result<Vec<&'static Interpreter>> {
         let all = Interpreters::load();
         let mut names: Vec<&str> = self.options.only.iter().map(String::as_str).collect();
@@ -182,7 +198,7 @@ impl Run {
 
     /// Sentences for what went wrong.
     fn on(&self, interpreter: &Interpreter) -> Result<Vec<String>> {
-        let options = &self.options;
+        let options = self.options;
         let interpreter = &match crate::interpreters::with_suite(interpreter) {
             Ok(interpreter) => interpreter,
             // In CI what cannot be had is told where interpreters are brought.
@@ -192,12 +208,14 @@ impl Run {
             }
             Err(error) => return Err(error),
         };
+        let logs = if self.kind == Kind::Record { "logs-record" } else { "logs" };
         let mut runner = Runner {
+            kind: self.kind,
             interpreter,
             agent: self.agent.library.clone(),
             bootstrap: self.folder.join("bootstrap"),
             packages: None,
-            logs: self.folder.join("logs").join(&interpreter.patch),
+            logs: self.folder.join(logs).join(&interpreter.patch),
             limit: Duration::from_secs(options.limit),
         };
         let mut failed = Vec::new();
@@ -206,7 +224,7 @@ impl Run {
         }
         let plain = options.modules.is_empty() && !options.heavy && !options.subset;
         if options.packages || (plain && packages::ON.contains(&interpreter.name.as_str())) {
-            let (folder, jobs) = packages::jobs(interpreter)?;
+            let (folder, jobs) = packages::jobs(self.kind, interpreter)?;
             runner.packages = Some(folder);
             let chosen = |job: &Job| {
                 options.modules.is_empty()
@@ -219,7 +237,7 @@ impl Run {
 
     /// The files of CPython's suite that are asked for.
     fn jobs(&self, interpreter: &Interpreter) -> Result<Vec<Job>> {
-        let options = &self.options;
+        let options = self.options;
         let listed = list(interpreter)?;
         if !options.subset {
             self.ledger().list(&interpreter.patch, listed.len())?;
@@ -228,6 +246,8 @@ impl Run {
         let given: Vec<&str> = options.modules.iter().map(String::as_str).collect();
         let names: Option<&[&str]> = if !given.is_empty() {
             Some(&given)
+        } else if options.subset && self.kind == Kind::Record {
+            Some(choice::RECORDED)
         } else if options.subset && ["3.11", "3.13"].contains(&name) {
             Some(choice::SUBSET)
         } else if options.subset {
@@ -237,19 +257,25 @@ impl Run {
         } else {
             None
         };
-        let chosen = listed
+        let mut chosen: Vec<String> = listed
             .into_iter()
-            .filter(|test| names.is_none_or(|names| choice::belongs(test, names)));
+            .filter(|test| names.is_none_or(|names| choice::belongs(test, names)))
+            .collect();
+        // A run that is cut off has shown most.
+        let comes_first =
+            |test: &str| [choice::HEAVY, choice::RECORDED].iter().any(|n| choice::belongs(test, n));
+        chosen.sort_by_key(|test| !comes_first(test));
         let job = |test: String| {
-            let left_out = choice::LEFT_OUT.iter().filter(|(minors, file, ..)| {
-                minors.contains(&interpreter.minor) && choice::belongs(&test, &[file])
+            let left_out = choice::LEFT_OUT.iter().filter(|one| {
+                one.kinds.contains(&self.kind)
+                    && one.minors.contains(&interpreter.minor)
+                    && choice::belongs(&test, &[one.file])
             });
-            let left_out =
-                left_out.flat_map(|(_, _, name, _)| ["-i".to_owned(), (*name).to_owned()]);
+            let left_out = left_out.flat_map(|one| ["-i".to_owned(), one.name.to_owned()]);
             let args = ["-m", "test", "-v"].map(str::to_owned).into_iter().chain(left_out);
-            Job { args: args.chain([test.clone()]).collect(), name: test, least_heals: 0 }
+            Job { args: args.chain([test.clone()]).collect(), name: test, least: 0 }
         };
-        Ok(chosen.map(job).collect())
+        Ok(chosen.into_iter().map(job).collect())
     }
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
@@ -257,7 +283,7 @@ impl Run {
     }
 
     fn is_done(&self, version: &str, job: &Job) -> bool {
-        let options = &self.options;
+        let options = self.options;
         let ledger = self.ledger();
         let known = ledger.get(version, &job.name);
         !options.again
@@ -305,15 +331,16 @@ impl Run {
         let ledger = self.ledger();
         let records: Vec<&Record> =
             jobs.iter().filter_map(|job| ledger.get(version, &job.name)).collect();
-        let heals: u64 = records.iter().map(|r| r.heals).sum();
-        if heals < LEAST_HEALS {
-            failed.push(format!("{version}: {heals} heals are too few to have shown anything"));
+        let (amount, unit): (u64, _) =
+            (records.iter().map(|r| r.did.amount()).sum(), self.kind.unit());
+        if amount < self.kind.least() {
+            failed.push(format!("{version}: {amount} {unit} are too few to have shown anything"));
         }
         let new = records.iter().filter(|r| r.outcome == Outcome::NewFailure);
         failed.extend(
             new.map(|r| format!("{version} {}: new failure: {}", r.test, r.new.join(", "))),
         );
-        eprintln!("suites: {version}: {} files, {heals} heals", records.len());
+        eprintln!("suites: {version}: {} files {}, {amount} {unit}", records.len(), self.kind);
         Ok(failed)
     }
 }
@@ -325,11 +352,12 @@ fn tell(record: &Record) {
         Outcome::FailsWithoutUs => "fails without us",
         Outcome::NewFailure => "NEW FAILURE",
     };
-    let Record { version, test, heals, seconds, .. } = record;
+    let Record { version, test, did, seconds, .. } = record;
+    let (amount, unit) = (did.amount(), did.kind().unit());
     let names =
         if record.new.is_empty() { String::new() } else { format!(": {}", record.new.join(", ")) };
     let note = record.note.as_deref().map(|note| format!(" ({note})")).unwrap_or_default();
-    eprintln!("{version}  {seconds:>6.1} s  {heals:>5} heals  {test}  {outcome}{names}{note}");
+    eprintln!("{version}  {seconds:>6.1} s  {amount:>5} {unit}  {test}  {outcome}{names}{note}");
 }
 
 /// The interpreter's test files, as regrtest names them.

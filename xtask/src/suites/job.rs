@@ -1,6 +1,7 @@
 //! One test file in a process of its own: with the agent or without, until it ends or its time is up.
 //!
-//! Owns the process and what its output says: which tests failed, whether it was skipped, how often the agent healed.
+//! Owns the process and what its output says: which tests failed, whether it was skipped, how often the agent healed. What
+//! a trace says is `suites/trace.rs`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,10 +15,13 @@ use nix::unistd::Pid;
 use pydefrag_harness::Interpreter;
 use serde::Deserialize;
 
+use super::kind::{Did, Healed, Kind};
 use super::ledger::{Outcome, Record};
+use super::trace;
 
 /// What is needed to run any of an interpreter's.
 pub(super) struct Runner<'a> {
+    pub(super) kind: Kind,
     pub(super) interpreter: &'a Interpreter,
     /// The agent's library.
     pub(super) agent: PathBuf,
@@ -35,8 +39,8 @@ pub(super) struct Runner<'a> {
 pub(super) struct Job {
     pub(super) name: String,
     pub(super) args: Vec<String>,
-    /// Fewer heals than this are a failure of their own.
-    pub(super) least_heals: u64,
+    /// Fewer heals or events than this are a failure of their own.
+    pub(super) least: u64,
 }
 
 /// What one process did.
@@ -44,7 +48,10 @@ struct Ran {
     passed: bool,
     skipped: bool,
     failed: BTreeSet<String>,
-    status: Status,
+    did: Did,
+    /// What is wrong whatever the tests say.
+    wrong: Vec<String>,
+    notes: Vec<String>,
     seconds: f64,
 }
 
@@ -63,6 +70,18 @@ struct Said {
     done: Status,
 }
 
+/// How a process came to its end.
+enum Ended {
+    Itself(ExitStatus),
+    /// Its time was up.
+    Late,
+    /// Its trace took too much of the disk.
+    Large,
+}
+
+/// A trace is no larger than this, in GiB.
+const LARGEST_TRACE: u64 = 8;
+
 /// regrtest's exit code where all that was asked for was skipped (Lib/test/libregrtest/results.py, 3.12).
 const NO_TESTS_RAN: i32 = 4;
 
@@ -77,22 +96,23 @@ impl Runner<'_> {
             commit: String::new(),
             agent: String::new(),
             outcome: if with.skipped { Outcome::Skipped } else { Outcome::Passed },
-            heals: with.status.purges,
-            pools_parked: with.status.pools_parked,
-            pools_unparked: with.status.pools_unparked,
-            bytes_dropped: with.status.bytes_dropped,
+            did: with.did,
             seconds: (with.seconds * 10.0).round() / 10.0,
-            new: Vec::new(),
+            new: with.wrong.clone(),
             old: Vec::new(),
-            note: None,
+            note: (!with.notes.is_empty()).then(|| with.notes.join("; ")),
         };
-        if with.passed {
-            if with.status.purges < job.least_heals {
-                record.outcome = Outcome::NewFailure;
-                record.new = vec![format!("(only {} heals)", with.status.purges)];
-            }
-            return Ok(record);
+        if !with.passed {
+            self.compare(job, &with, &mut record)?;
         }
+        if !record.new.is_empty() {
+            record.outcome = Outcome::NewFailure;
+        }
+        Ok(record)
+    }
+
+    /// Says of what failed whether it fails without the agent too, and again with it.
+    fn compare(&self, job: &Job, with: &Ran, record: &mut Record) -> Result<()> {
         let without = self.once(job, false)?;
         record.old = without.failed.iter().cloned().collect();
         let suspects: BTreeSet<String> = with.failed.difference(&without.failed).cloned().collect();
@@ -100,23 +120,19 @@ impl Runner<'_> {
             record.outcome = Outcome::FailsWithoutUs;
         }
         if suspects.is_empty() {
-            return Ok(record);
+            return Ok(());
         }
         let again = self.once(job, true)?;
-        record.heals += again.status.purges;
-        record.pools_parked += again.status.pools_parked;
-        record.pools_unparked += again.status.pools_unparked;
-        record.bytes_dropped += again.status.bytes_dropped;
+        record.did.add(&again.did);
+        record.new.extend(again.wrong);
         let new: Vec<String> = suspects.intersection(&again.failed).cloned().collect();
         if new.is_empty() {
             let names: Vec<&str> = suspects.iter().map(String::as_str).collect();
-            record.note =
-                Some(format!("failed once with the agent, then passed: {}", names.join(", ")));
-        } else {
-            record.outcome = Outcome::NewFailure;
-            record.new = new;
+            let once = format!("failed once with the agent, then passed: {}", names.join(", "));
+            record.note = Some(record.note.take().map_or(once.clone(), |n| format!("{n}; {once}")));
         }
-        Ok(record)
+        record.new.extend(new);
+        Ok(())
     }
 
     fn once(&self, job: &Job, with: bool) -> Result<Ran> {
@@ -153,52 +169,92 @@ impl Runner<'_> {
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
             .stderr(said);
-        if with {
-            command.env("PYDEFRAG_SUITES_AGENT", &self.agent);
+        let trace = path("test.pdtrace.part");
+        match self.kind {
+            Kind::Purge if with => {
+                command.env("PYDEFRAG_SUITES_AGENT", &self.agent);
+            }
+            Kind::Record if with => {
+                command.env("LD_PRELOAD", &self.agent).env("PYDEFRAG_RECORD", self.wanted(&trace));
+            }
+            _ => {}
         }
         let begun = Instant::now();
-        let ended = wait(&mut command, self.limit)?;
+        let ended = wait(&mut command, self.limit, &trace)?;
         let seconds = begun.elapsed().as_secs_f64();
         let said = String::from_utf8_lossy(&fs::read(path("said"))?).into_owned();
-        let status = fs::read_to_string(path("status")).unwrap_or_default();
-        let status = serde_json::from_str(&status).map_or(Status::default(), |s: Said| s.done);
-        let code = ended.and_then(|ended| ended.code());
+        let code = match &ended {
+            Ended::Itself(status) => status.code(),
+            Ended::Late | Ended::Large => None,
+        };
         let skipped = code == Some(NO_TESTS_RAN) || (code == Some(0) && was_skipped(&said));
         let passed = code == Some(0) || skipped;
         let mut failed = failures(&said);
         if !passed {
             failed.extend(match ended {
-                None => Some(format!("(not done after {} s)", self.limit.as_secs())),
-                Some(ended) => how_it_ended(ended, &said, failed.is_empty()),
+                Ended::Late => Some(format!("(not done after {} s)", self.limit.as_secs())),
+                Ended::Large => Some(format!("(a trace of more than {LARGEST_TRACE} GiB)")),
+                Ended::Itself(status) => how_it_ended(status, &said, failed.is_empty()),
             });
             let with = if with { "with" } else { "without" };
             fs::create_dir_all(&self.logs)?;
             let name = job.name.replace(['/', ' '], "_");
             fs::write(self.logs.join(format!("{name}.{with}.log")), &said)?;
         }
+        let mut seen = trace::Seen::default();
+        let did = match self.kind {
+            Kind::Purge => Did::Healed(healed(&path("status"))),
+            Kind::Record if !with => Did::nothing(self.kind),
+            Kind::Record => {
+                seen = trace::look(&trace, code.is_none());
+                // Whatever else of the folder stays, this may be large.
+                let _ = fs::remove_file(&trace);
+                Did::Recorded(seen.recorded)
+            }
+        };
+        if with && passed && did.amount() < job.least {
+            seen.wrong.push(format!("(only {} {})", did.amount(), self.kind.unit()));
+        }
         // Tests that fail leave folders without rights, and processes that still write.
         let _ = folder.close();
-        Ok(Ran { passed, skipped, failed, status, seconds })
+        let trace::Seen { wrong, notes, .. } = seen;
+        Ok(Ran { passed, skipped, failed, did, wrong, notes, seconds })
+    }
+
+    /// What the recorder is told.
+    fn wanted(&self, trace: &Path) -> String {
+        let tool = concat!("xtask suites ", env!("CARGO_PKG_VERSION"));
+        serde_json::json!({ "path": trace, "tool": tool, "library": self.agent, "check": true })
+            .to_string()
     }
 }
 
-/// Runs it in a process group of its own, which ends with it. `None` is a time that was up.
-fn wait(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+/// What the agent has written of itself, if it has.
+fn healed(path: &Path) -> Healed {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let Status { purges, pools_parked, pools_unparked, bytes_dropped } =
+        serde_json::from_str(&text).map_or(Status::default(), |said: Said| said.done);
+    Healed { heals: purges, pools_parked, pools_unparked, bytes_dropped }
+}
+
+/// Runs it in a process group of its own, which ends with it.
+fn wait(command: &mut Command, limit: Duration, trace: &Path) -> Result<Ended> {
     use std::os::unix::process::CommandExt;
     let mut child = command.process_group(0).spawn().context("cannot run setpriv")?;
     let group = Pid::from_raw(child.id() as i32);
     let begun = Instant::now();
     let ended = loop {
         if let Some(ended) = child.try_wait()? {
-            break Some(ended);
+            break Ended::Itself(ended);
         }
-        if begun.elapsed() > limit {
+        let is_late = begun.elapsed() > limit;
+        if is_late || fs::metadata(trace).is_ok_and(|file| file.len() > LARGEST_TRACE << 30) {
             // faulthandler, which regrtest enables, tells on SIGABRT where every thread stands.
             let _ = killpg(group, Signal::SIGABRT);
             std::thread::sleep(Duration::from_secs(1));
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
-            break None;
+            break if is_late { Ended::Late } else { Ended::Large };
         }
         std::thread::sleep(Duration::from_millis(20));
     };

@@ -1,4 +1,4 @@
-//! The ledger `docs/suites.jsonl`: a record per interpreter and test file, a line each, and the page made of it.
+//! A ledger, as `docs/suites.jsonl`: a record per interpreter and test file, a line each, and the page made of it.
 //!
 //! Records are appended as they come, so that a run that is cut off loses nothing; of two of the same file the
 //! later counts. [`Ledger::tidy`] leaves one each, in order.
@@ -9,26 +9,27 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::kind::{COUNTS, Did, Kind};
 
 /// What came of a test file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Outcome {
-    /// Passed under purge.
+    /// Passed with us.
     Passed,
     /// Has nothing for this machine: skipped whole, with and without us.
     Skipped,
     /// What fails, fails without us too.
     FailsWithoutUs,
-    /// Fails with us, twice, and not without.
+    /// Fails with us, twice, and not without; or we have failed.
     NewFailure,
 }
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Record {
     /// Of the interpreter, as in `3.11.7`.
     pub(super) version: String,
@@ -39,14 +40,12 @@ pub(super) struct Record {
     /// git's hash of the agent's folder: it stays when commits are moved.
     pub(super) agent: String,
     pub(super) outcome: Outcome,
-    /// Passes over pymalloc's arenas.
-    pub(super) heals: u64,
-    pub(super) pools_parked: u64,
-    pub(super) pools_unparked: u64,
-    pub(super) bytes_dropped: u64,
+    /// Takes every field that is none of these.
+    #[serde(flatten)]
+    pub(super) did: Did,
     /// Of the run that counts.
     pub(super) seconds: f64,
-    /// The tests that fail with us and not without.
+    /// The tests that fail with us and not without; in brackets what no test's name stands for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) new: Vec<String>,
     /// Those that fail without us too.
@@ -73,6 +72,7 @@ enum Line {
 
 /// The records of all versions; each file's last.
 pub(super) struct Ledger {
+    kind: Kind,
     path: PathBuf,
     records: BTreeMap<(Version, String), Record>,
     listed: BTreeMap<Version, Listed>,
@@ -87,15 +87,17 @@ fn version(text: &str) -> Version {
 
 impl Ledger {
     /// Reads it; one that is not there is empty.
-    pub(super) fn read(path: PathBuf) -> Result<Ledger> {
-        let mut ledger = Ledger { path, records: BTreeMap::new(), listed: BTreeMap::new() };
+    pub(super) fn read(kind: Kind, path: PathBuf) -> Result<Ledger> {
+        let mut ledger = Ledger { kind, path, records: BTreeMap::new(), listed: BTreeMap::new() };
         let text = match fs::read_to_string(&ledger.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             other => other.with_context(|| ledger.path.display().to_string())?,
         };
         for (number, line) in text.lines().enumerate() {
-            let line = serde_json::from_str(line)
-                .with_context(|| format!("{}:{}", ledger.path.display(), number + 1))?;
+            let place = || format!("{}:{}", ledger.path.display(), number + 1);
+            let line: Line = serde_json::from_str(line).with_context(place)?;
+            let is_ours = !matches!(&line, Line::Record(one) if one.did.kind() != kind);
+            ensure!(is_ours, "{} is of the other kind", place());
             ledger.take(line);
         }
         Ok(ledger)
@@ -156,16 +158,22 @@ impl Ledger {
 
     /// The page.
     pub(super) fn page(&self) -> String {
-        let mut page = HEAD.to_owned();
+        let kind = self.kind;
+        let counts = kind.columns().join(" | ");
+        let mut page = kind.head().to_owned();
         let of = |of: &Version, packages: bool| -> Vec<&Record> {
             let all = self.records.iter().filter(|((version, _), _)| version == of);
             all.map(|(_, record)| record).filter(|r| r.is_of_package() == packages).collect()
         };
         let mut versions: Vec<&Version> = self.records.keys().map(|(version, _)| version).collect();
         versions.dedup();
-        page += "## CPython's own tests\n\n\
-                 | CPython | files | of | passed | skipped | fail without us | new failures | heals | pools parked | pools unparked | MiB dropped |\n\
-                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        let _ = write!(
+            page,
+            "## CPython's own tests\n\n\
+             | CPython | files | of | passed | skipped | fail without us | new failures | {counts} |\n\
+             |---|---:|---:|---:|---:|---:|---:|{}\n",
+            "---:|".repeat(COUNTS)
+        );
         for version in &versions {
             let records = of(version, false);
             let Some(first) = records.first() else { continue };
@@ -175,12 +183,18 @@ impl Ledger {
                 "| {} | {} | {listed} {}",
                 first.version,
                 records.len(),
-                row(&records)
+                row(kind, &records)
             );
         }
-        page += "\n## Packages\n\n\
-                 | package | CPython | files | passed | skipped | fail without us | new failures | heals | pools parked | pools unparked | MiB dropped |\n\
-                 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        if self.records.values().any(Record::is_of_package) {
+            let _ = write!(
+                page,
+                "\n## Packages\n\n\
+                 | package | CPython | files | passed | skipped | fail without us | new failures | {counts} |\n\
+                 |---|---|---:|---:|---:|---:|---:|{}\n",
+                "---:|".repeat(COUNTS)
+            );
+        }
         for version in &versions {
             let mut packages: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
             for record in of(version, true) {
@@ -192,7 +206,7 @@ impl Ledger {
                     page,
                     "| {package} | {} | {count} {}",
                     records[0].version,
-                    row(&records)
+                    row(kind, &records)
                 );
             }
         }
@@ -208,17 +222,20 @@ impl Ledger {
             let _ = writeln!(page, "- {} {}: `{names}`{note}", record.version, record.test);
         }
         page += "\n## What is left out\n\n";
-        for (minors, file, name, why) in super::choice::LEFT_OUT {
-            let of = match (minors.start(), *minors.end()) {
+        for one in super::choice::LEFT_OUT.iter().filter(|one| one.kinds.contains(&kind)) {
+            let of = match (one.minors.start(), *one.minors.end()) {
                 (first, u32::MAX) => format!("3.{first} and later"),
                 (first, last) if *first == last => format!("3.{first}"),
                 (first, last) => format!("3.{first} to 3.{last}"),
             };
-            let _ = writeln!(page, "- {of}, {file}: `{name}`: {why}.");
+            let _ = writeln!(page, "- {of}, {}: `{}`: {}.", one.file, one.name, one.why);
         }
-        page += "\n## What fails without us\n\nFor want of a network, a locale, a user that is not root, or a \
-                 library of another version; the rest of each file passes under purge as it does without, \
-                 unless the file never ends: then it shows nothing.\n\n";
+        let _ = write!(
+            page,
+            "\n## What fails without us\n\nFor want of a network, a locale, a user that is not root, or a \
+             library of another version; the rest of each file passes {kind} as it does without, \
+             unless the file never ends: then it shows nothing.\n\n"
+        );
         for version in &versions {
             let old = all.iter().filter(|r| r.outcome == Outcome::FailsWithoutUs);
             let old: Vec<_> = old.filter(|r| self::version(&r.version) == **version).collect();
@@ -240,7 +257,7 @@ impl Ledger {
     #[cfg(test)]
     fn check_page(&self) -> Result<()> {
         let there = fs::read_to_string(self.path.with_extension("md"))?;
-        anyhow::ensure!(there == self.page(), "cargo xtask suites --docs has not been run");
+        ensure!(there == self.page(), "its page has not been made by cargo xtask suites --docs");
         Ok(())
     }
 }
@@ -255,44 +272,23 @@ impl Record {
     }
 }
 
-fn row(records: &[&Record]) -> String {
+fn row(kind: Kind, records: &[&Record]) -> String {
     let count = |outcome| records.iter().filter(|r| r.outcome == outcome).count();
-    let sum = |of: fn(&Record) -> u64| records.iter().map(|r| of(r)).sum::<u64>();
+    let mut all = Did::nothing(kind);
+    records.iter().for_each(|r| all.add(&r.did));
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} |",
         count(Outcome::Passed),
         count(Outcome::Skipped),
         count(Outcome::FailsWithoutUs),
         count(Outcome::NewFailure),
-        sum(|r| r.heals),
-        sum(|r| r.pools_parked),
-        sum(|r| r.pools_unparked),
-        sum(|r| r.bytes_dropped) >> 20
+        all.cells().join(" | ")
     )
 }
 
-const HEAD: &str = "\
-# Other people's tests, under purge
-
-<!-- Made from suites.jsonl by `cargo xtask suites --docs`; not to be edited. -->
-
-Does a program notice that its memory is given back? Here the programs are CPython's own test suite and four packages
-with C extensions. Each test file runs in a fresh process with the agent, which purges every 50 ms whatever the
-trough (`auto` with `always`). What fails is run without the agent: only what then passes, and fails with the agent
-again, is a **new failure**, and fails the command. A heal is one whole pass. `of` is how many files the suite has; 3.10,
-3.12 and 3.15 run those that use most memory.
-
-    cargo xtask suites                       all of it, some hours; goes on where it was cut off
-    cargo xtask suites --only 3.11 --modules test_dict,test_gc
-    cargo xtask suites --subset              what `.ci/run` runs; leaves the ledger alone
-
-Test files run without network and without the resources that `-u` would name. The ledger has a line for each,
-with the commit of the agent, what the agent did and which tests failed.
-
-";
-
 #[cfg(test)]
 mod tests {
+    use super::super::kind::{Healed, Recorded};
     use super::*;
 
     fn record(of: &str, test: &str, outcome: Outcome) -> Record {
@@ -302,10 +298,12 @@ mod tests {
             commit: "c".into(),
             agent: "a".into(),
             outcome,
-            heals: 60,
-            pools_parked: 2,
-            pools_unparked: 1,
-            bytes_dropped: 3 << 20,
+            did: Did::Healed(Healed {
+                heals: 60,
+                pools_parked: 2,
+                pools_unparked: 1,
+                bytes_dropped: 3 << 20,
+            }),
             seconds: 0.5,
             new: Vec::new(),
             old: Vec::new(),
@@ -317,13 +315,13 @@ mod tests {
     fn the_later_record_counts_and_a_tidy_ledger_reads_the_same() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("ledger.jsonl");
-        let mut ledger = Ledger::read(path.clone())?;
+        let mut ledger = Ledger::read(Kind::Purge, path.clone())?;
         ledger.list("3.11.7", 400)?;
         ledger.add(record("3.11.7", "test_b", Outcome::NewFailure))?;
         ledger.add(record("3.9.18", "test_b", Outcome::Passed))?;
         ledger.add(record("3.11.7", "test_b", Outcome::Passed))?;
         ledger.add(record("3.11.7", "numpy: x.py", Outcome::Passed))?;
-        let again = Ledger::read(path.clone())?;
+        let again = Ledger::read(Kind::Purge, path.clone())?;
         assert_eq!(again.page(), ledger.page());
         assert!(
             again.page().contains("| 3.11.7 | 1 | 400 | 1 | 0 | 0 | 0 | 60 | 2 | 1 | 3 |"),
@@ -333,12 +331,42 @@ mod tests {
         assert!(again.page().contains("| numpy | 3.11.7 | 1 | 1 |"), "{}", again.page());
         again.tidy()?;
         assert_eq!(fs::read_to_string(&path)?.lines().count(), 4);
-        assert_eq!(Ledger::read(path)?.page(), ledger.page());
+        assert_eq!(Ledger::read(Kind::Purge, path)?.page(), ledger.page());
         Ok(())
     }
 
     #[test]
-    fn the_page_is_what_the_ledger_gives() -> Result<()> {
-        Ledger::read(super::super::ledger_path())?.check_page()
+    fn a_line_has_the_counts_of_its_kind_and_nothing_else() -> Result<()> {
+        let mut one = record("3.11.7", "test_b", Outcome::Passed);
+        let healed = serde_json::to_string(&one)?;
+        assert!(healed.contains(r#""heals":60,"pools_parked":2,"#), "{healed}");
+        assert_eq!(serde_json::from_str::<Record>(&healed)?, one);
+        one.did = Did::Recorded(Recorded {
+            events: 7,
+            checked_stacks: 5,
+            wrong_stacks: 0,
+            trace_bytes: 9,
+        });
+        let recorded = serde_json::to_string(&one)?;
+        assert!(recorded.contains(r#""events":7,"checked_stacks":5,"#), "{recorded}");
+        assert_eq!(serde_json::from_str::<Record>(&recorded)?, one);
+        for wrong in [recorded.replace("events", "evens"), recorded.replace("{", r#"{"more":1,"#)] {
+            assert!(serde_json::from_str::<Record>(&wrong).is_err(), "{wrong}");
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("ledger.jsonl");
+        fs::write(&path, recorded)?;
+        assert!(Ledger::read(Kind::Purge, path.clone()).is_err());
+        let page = Ledger::read(Kind::Record, path)?.page();
+        assert!(page.contains("| 3.11.7 | 1 | ? | 1 | 0 | 0 | 0 | 7 | 5 | 0 | 0 |"), "{page}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_pages_are_what_the_ledgers_give() -> Result<()> {
+        for kind in [Kind::Purge, Kind::Record] {
+            Ledger::read(kind, super::super::ledger_path(kind))?.check_page()?;
+        }
+        Ok(())
     }
 }

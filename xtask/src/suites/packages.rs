@@ -1,4 +1,4 @@
-//! Packages with C extensions or Cython under purge: the tests that their wheel has, or a workload of
+//! Packages with C extensions or Cython: the tests that their wheel has, or a workload of
 //! `tests/suites` that checks what it makes.
 //!
 //! They are the sets `[[suite]]` of `tests/packages.toml`, and only brought when they are to be run.
@@ -10,6 +10,7 @@ use pydefrag_harness::packages::Packages;
 use pydefrag_harness::{Interpreter, repository};
 
 use super::job::Job;
+use super::kind::Kind;
 
 /// The interpreters that run them.
 pub(super) const ON: &[&str] = &["3.11", "3.13"];
@@ -39,7 +40,7 @@ const WORKLOADS: &[(&str, &str)] =
     &[("lxml", "lxml_trees"), ("pydantic-core", "pydantic_models"), ("PyYAML", "yaml_documents")];
 
 /// The folder of the packages and what is run there.
-pub(super) fn jobs(interpreter: &Interpreter) -> Result<(PathBuf, Vec<Job>)> {
+pub(super) fn jobs(kind: Kind, interpreter: &Interpreter) -> Result<(PathBuf, Vec<Job>)> {
     let mut sets = Packages::load().suite.into_iter();
     let set = sets.find(|set| set.on.contains(&interpreter.name));
     let Some(set) = set else {
@@ -57,12 +58,12 @@ pub(super) fn jobs(interpreter: &Interpreter) -> Result<(PathBuf, Vec<Job>)> {
             &[folder.join("numpy").join(file).display().to_string()],
         ]
         .concat(),
-        least_heals: 0,
+        least: 0,
     });
     let ours = WORKLOADS.iter().map(|(package, script)| Job {
         name: format!("{package}: {script}.py"),
         args: vec![repository().join(format!("tests/suites/{script}.py")).display().to_string()],
-        least_heals: super::LEAST_HEALS,
+        least: kind.least(),
     });
     Ok((folder.clone(), own.chain(ours).collect()))
 }
