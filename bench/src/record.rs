@@ -97,16 +97,16 @@ type Used = (f64, f64);
 
 pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
     let library = repository().join("target/release/deps/libpydefrag_agent.so");
-    for name in ["3.11", "3.13"] {
-        let Some(of) = Interpreters::load().get(name) else {
-            eprintln!("not run: {name} (no source)");
-            continue;
-        };
-        let memray = memray(of);
-        if memray.is_none() {
-            eprintln!("not run: memray on {name} (cargo xtask packages brings it)");
-        }
-        for program in &PROGRAMS {
+    for program in &PROGRAMS {
+        for name in ["3.11", "3.13"] {
+            let Some(of) = Interpreters::load().get(name) else {
+                eprintln!("not run: {name} (no source)");
+                continue;
+            };
+            let memray = memray(of);
+            if memray.is_none() {
+                eprintln!("not run: memray on {name} (cargo xtask packages brings it)");
+            }
             one(table, of, &library, memray.as_deref(), program)?;
         }
     }
