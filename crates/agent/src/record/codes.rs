@@ -12,10 +12,11 @@ use pydefrag_layout::objects::objects;
 use pydefrag_trace::chunk::Tag;
 use pydefrag_trace::code::{Code, Table};
 
+use super::frame::{int, word};
 use super::lane::Shared;
 use super::python::variable;
 use super::sample;
-use super::stack::{self, int, word};
+use super::stack;
 use super::state::state;
 
 /// Bits of the bitmap, a power of two.

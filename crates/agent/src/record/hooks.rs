@@ -14,11 +14,12 @@ use pydefrag_layout::frames::frames;
 use pydefrag_trace::event::{Domain, escape};
 
 use super::codes;
+use super::frame::word;
 use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
 use super::own::{INNER, Own, busy, own, tid};
 use super::python::{self, Allocator, DOMAINS, thread};
 use super::sample;
-use super::stack::{self, word};
+use super::stack;
 use super::state::is_active;
 
 type Pointer = *mut c_void;

@@ -21,17 +21,20 @@
 //! | `hooks`, `python` | Python's allocators; CPython by name |
 //! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `sample` | one allocation in so many bytes |
-//! | `stack`, `codes` | stacks as a tree, and the code objects in it |
+//! | `stack`, `frame` | each thread's frames as last seen, and frames read raw |
+//! | `nodes`, `codes` | stacks as a tree, and the code objects in it |
 //! | `lane` | events in their order, in buffers |
 //! | `gc` | the collector, marks |
 
 mod arenas;
 mod codes;
 mod file;
+mod frame;
 mod gc;
 mod hooks;
 mod lane;
 mod malloc;
+mod nodes;
 mod own;
 mod python;
 mod real;

@@ -1,0 +1,197 @@
+//! Frames of Python functions, read raw: which runs, who called it, at which instruction, and whether it still waits where it
+//! was marked.
+//!
+//! A frame that waits for a Python function that it has called leaves a slot of its stack of values for what that returns, and
+//! nobody reads the slot until then. A mark is written there: while it is intact, the frame has not gone on, and neither has any
+//! frame outside of it. (An exception that comes instead of a value does not touch the slot; but the frame then allocates a
+//! traceback, and is seen at another instruction. So marks need every event, and a sampled recording does without them.)
+//!
+//! Invariant: nothing is remembered here. Frames are read in the thread that they belong to, during a call that its innermost
+//! one has made, directly or not: they stand still.
+
+use pydefrag_layout::frames::{Frames, Instruction, frames};
+use pydefrag_layout::interpreter::{Innermost, OWNED_BY_INTERPRETER};
+
+/// What a mark is: no address of an object, and no tagged reference to one.
+const MARK: u64 = 0x5EED_C0DE_F4A3_0001;
+/// Reads a word.
+///
+/// # Safety
+///
+/// It lies in a structure that the caller knows to be there.
+#[inline(always)]
+pub(super) unsafe fn word(at: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::read_volatile(at as usize as *const u64) }
+}
+
+/// Reads an `int`.
+///
+/// # Safety
+///
+/// As [`word`].
+#[inline(always)]
+pub(super) unsafe fn int(at: u64) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::read_volatile(at as usize as *const i32) }
+}
+
+/// `stacktop` and `localsplus` of a frame (3.11 to 3.13), `f_funcobj` (3.12, 3.13), and `is_entry` (3.11).
+const STACKTOP: u64 = 64;
+const LOCALSPLUS: u64 = 72;
+const FUNCTION: u64 = 16;
+const IS_ENTRY_11: u64 = 68;
+/// `enum _frameowner`.
+const OWNED_BY_THREAD: u8 = 0;
+const OWNED_BY_GENERATOR: u8 = 1;
+
+/// The frames of one version.
+pub(super) struct At<const V: u8>;
+
+impl<const V: u8> At<V> {
+    const F: Frames = frames(V);
+
+    /// # Safety
+    ///
+    /// `thread` is the state of this thread, which has the GIL.
+    #[inline(always)]
+    pub(super) unsafe fn innermost(thread: u64) -> u64 {
+        // SAFETY: the caller's promise, and the version's layout.
+        unsafe {
+            match Self::F.innermost {
+                Innermost::Frame(at) => word(thread + at),
+                Innermost::Cframe(at, frame) => word(word(thread + at) + frame),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `frame` is one of the thread's that runs.
+    #[inline(always)]
+    pub(super) unsafe fn previous(frame: u64) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { word(frame + Self::F.previous) }
+    }
+
+    /// A number that stands for the instruction and its code object: the instruction's address; up to 3.10, where frames
+    /// count instructions, the code object's with the count above it.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`].
+    #[inline(always)]
+    pub(super) unsafe fn instruction(frame: u64) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match Self::F.instruction {
+                Instruction::Pointer { at, .. } => word(frame + at),
+                Instruction::Index { at, .. } => {
+                    let index = int(frame + at).clamp(-1, (1 << 20) - 2);
+                    word(frame + Self::F.code) >> 4 | ((index + 1) as u64) << 43
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`At::previous`].
+    #[inline(always)]
+    pub(super) unsafe fn code(frame: u64) -> u64 {
+        // SAFETY: the caller's promise.
+        let code = unsafe { word(frame + Self::F.code) };
+        if V >= 14 { code & !7 } else { code }
+    }
+
+    /// Bytes from the first instruction, + 1; 0 before it.
+    pub(super) fn offset(code: u64, instruction: u64) -> u32 {
+        match Self::F.instruction {
+            Instruction::Pointer { first, .. } => {
+                let bytes = instruction.wrapping_sub(code + first) as i64;
+                if (0..1 << 30).contains(&bytes) { bytes as u32 + 1 } else { 0 }
+            }
+            Instruction::Index { unit, .. } => match (instruction >> 43) as u32 {
+                0 => 0,
+                index => (index - 1) * unit + 1,
+            },
+        }
+    }
+
+    /// Whether frames are marked: in versions in which a second walk of every stack of CPython's own tests found none that
+    /// was wrong.
+    #[inline(always)]
+    pub(super) const fn marks(sampled: bool) -> bool {
+        V >= 11 && V <= 13 && !sampled
+    }
+
+    /// Whether the frame waits where it was marked: `marked` is what [`At::mark`] said.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`].
+    #[inline(always)]
+    pub(super) unsafe fn is_marked(frame: u64, marked: u32) -> bool {
+        // SAFETY: the caller's promise; the slot is one of the frame's.
+        unsafe {
+            marked != 0
+                && int(frame + STACKTOP) as u32 == marked - 1
+                && word(Self::slot(frame, marked)) == MARK
+        }
+    }
+
+    /// Marks a frame, if it waits for the return of `callee`, a Python function that it has called itself. The end of its stack
+    /// of values + 1; 0 where it was not marked.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`], for both.
+    #[inline(always)]
+    pub(super) unsafe fn mark(frame: u64, callee: u64) -> u32 {
+        let Some(owner) = Self::F.owner else { return 0 };
+        // SAFETY: the caller's promise. The slot behind the saved top of the stack is the frame's, for the value that is awaited
+        // (`co_stacksize` counts it), and nobody reads it before that is there: the collector, copies of frames and whoever clears one
+        // stop at the top.
+        unsafe {
+            let byte = |at: u64| std::ptr::read_volatile(at as usize as *const u8);
+            let top = int(frame + STACKTOP);
+            // Below 0, it is inside C, or runs.
+            if top < 0
+                || byte(frame + owner) > OWNED_BY_GENERATOR
+                || byte(callee + owner) != OWNED_BY_THREAD
+            {
+                return 0;
+            }
+            // 3.13's shim around `__init__` has no function, and takes no value. 3.11 says of a frame whether C has called it.
+            let (function, entry) =
+                if V == 11 { (0, byte(callee + IS_ENTRY_11)) } else { (FUNCTION, 0) };
+            if word(frame + function) == 0 || entry != 0 {
+                return 0;
+            }
+            let marked = top as u32 + 1;
+            std::ptr::write_volatile(Self::slot(frame, marked) as usize as *mut u64, MARK);
+            marked
+        }
+    }
+
+    #[inline(always)]
+    fn slot(frame: u64, marked: u32) -> u64 {
+        frame + LOCALSPLUS + 8 * u64::from(marked - 1)
+    }
+
+    /// Whether the frame is the interpreter's own, which stands for no function.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`].
+    #[inline(always)]
+    pub(super) unsafe fn is_shim(frame: u64) -> bool {
+        match Self::F.owner {
+            None => false,
+            // SAFETY: the caller's promise.
+            Some(at) => unsafe {
+                std::ptr::read_volatile((frame + at) as usize as *const u8) >= OWNED_BY_INTERPRETER
+            },
+        }
+    }
+}

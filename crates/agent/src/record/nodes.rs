@@ -1,0 +1,185 @@
+//! All stacks that were seen, as a tree: a node is a caller's node and an instruction.
+//!
+//! A node that is new is written to the lane, which is read in that order. Nodes are kept to the end: what goes with a code
+//! object is only that they are found.
+//!
+//! Invariant: touched only with the GIL.
+
+use pydefrag_trace::event::{FIRST_NODE, NO_STACK, escape};
+
+use super::codes::codes;
+use super::frame::At;
+use super::lane::{Lane, Shared};
+use super::own::{busy, own};
+
+/// Stacks that are kept; later ones have no node.
+const MOST: usize = 1 << 24;
+/// Entries of the table at first.
+const FIRST_TABLE: usize = 1 << 12;
+/// The instruction of a node whose code object has gone.
+const GONE: u64 = u64::MAX;
+
+#[derive(Clone, Copy)]
+struct Node {
+    /// [`GONE`] is one that no frame is at.
+    instruction: u64,
+    parent: u32,
+    /// The next node of the same code object.
+    next: u32,
+}
+
+/// The tree, and what finds a node by its parent and instruction.
+struct Nodes {
+    all: Vec<Node>,
+    table: Vec<u32>,
+}
+
+static NODES: Shared<Nodes> = Shared::new(Nodes { all: Vec::new(), table: Vec::new() });
+static REFUSED: Shared<u64> = Shared::new(0);
+
+impl Nodes {
+    /// Room for one node more; whether the table was made anew for it.
+    fn make_room(&mut self) -> Option<bool> {
+        if self.all.len() >= MOST {
+            return None;
+        }
+        self.all.try_reserve(1).ok()?;
+        let full = (self.all.len() + 1) * 2 > self.table.len();
+        if full {
+            let mut table = Vec::new();
+            table.try_reserve_exact(self.table.len() * 4).ok()?;
+            table.resize(self.table.len() * 4, 0);
+            self.table = table;
+        }
+        Some(full)
+    }
+}
+
+/// Forgets all nodes.
+pub(super) fn reset() -> Result<(), String> {
+    let nothing = Node { instruction: GONE, parent: 0, next: 0 };
+    let mut nodes = Nodes { all: Vec::new(), table: Vec::new() };
+    let room = nodes.all.try_reserve(FIRST_TABLE).and(nodes.table.try_reserve_exact(FIRST_TABLE));
+    room.map_err(|_| "no memory for stacks".to_owned())?;
+    nodes.all.resize(FIRST_NODE as usize, nothing);
+    nodes.table.resize(FIRST_TABLE, 0);
+    // SAFETY: nothing is recorded yet, or any more.
+    unsafe {
+        *NODES.get() = nodes;
+        *REFUSED.get() = 0;
+    }
+    Ok(())
+}
+
+/// Stacks for which there was no room.
+pub(super) fn refused() -> u64 {
+    // SAFETY: a count.
+    unsafe { *REFUSED.get() }
+}
+
+/// The nodes of a code object that goes, by its first: they stand for nothing that can come again.
+pub(super) fn gone(first: u32) {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &mut *NODES.get() };
+    let mut at = first;
+    while at != 0 {
+        let node = &mut nodes.all[at as usize];
+        node.instruction = GONE;
+        at = node.next;
+    }
+}
+
+fn hash(parent: u32, instruction: u64) -> u64 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    (instruction ^ u64::from(parent) << 40).wrapping_mul(K).rotate_left(20).wrapping_mul(K)
+}
+
+/// The node of an instruction called from another node.
+///
+/// # Safety
+///
+/// `frame` is one that runs, at that instruction.
+#[inline(always)]
+pub(super) unsafe fn intern<const V: u8>(
+    lane: &mut Lane,
+    parent: u32,
+    frame: u64,
+    instruction: u64,
+) -> u32 {
+    // What comes after the same history is likely what came then.
+    let expected = lane.model.expected_node();
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    if let Some(node) = nodes.all.get(expected as usize)
+        && node.instruction == instruction
+        && node.parent == parent
+    {
+        return expected;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { find::<V>(lane, parent, frame, instruction) }
+}
+
+/// # Safety
+///
+/// As [`intern`].
+#[inline(never)]
+unsafe fn find<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    let mask = nodes.table.len() - 1;
+    let mut slot = (hash(parent, instruction) >> 40) as usize & mask;
+    loop {
+        match nodes.table[slot] {
+            0 => break,
+            id => {
+                let node = nodes.all[id as usize];
+                if node.instruction == instruction && node.parent == parent {
+                    return id;
+                }
+            }
+        }
+        slot = (slot + 1) & mask;
+    }
+    // SAFETY: the caller's promise.
+    busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) })
+}
+
+/// A node that is new.
+///
+/// # Safety
+///
+/// As [`intern`].
+#[cold]
+#[inline(never)]
+unsafe fn enter<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {
+    // SAFETY: the caller's promise, and the GIL.
+    unsafe {
+        let nodes = &mut *NODES.get();
+        let Some(full) = nodes.make_room() else {
+            *REFUSED.get() += 1;
+            return NO_STACK;
+        };
+        let code = At::<V>::code(frame);
+        // What is no code object stands for no function: its callee is its caller's.
+        let Some(known) = codes().know::<V>(code) else { return parent };
+        let id = nodes.all.len() as u32;
+        nodes.all.push(Node { instruction, parent, next: known.first });
+        known.first = id;
+        let offset = At::<V>::offset(code, instruction);
+        lane.escape(escape::NODE, &[parent.into(), known.number.into(), offset.into()]);
+        let mask = nodes.table.len() - 1;
+        for id in if full { FIRST_NODE } else { id }..=id {
+            let node = nodes.all[id as usize];
+            if node.instruction == GONE {
+                continue;
+            }
+            let mut slot = (hash(node.parent, node.instruction) >> 40) as usize & mask;
+            while nodes.table[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            nodes.table[slot] = id;
+        }
+        id
+    }
+}
