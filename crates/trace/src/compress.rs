@@ -17,7 +17,8 @@ use crate::reader::{Error, Trace, missing};
 
 /// Plain bytes of events in a chunk: what a reader holds of each lane at once.
 const JOINED: usize = 4 << 20;
-const LEVEL: i32 = 3;
+/// Of zstd: at 3, its default, a sixteenth more is stored in half the time; at 9, an eightieth less in twice.
+const LEVEL: i32 = 6;
 /// Cores that are used at most.
 const CORES: usize = 8;
 

@@ -3,7 +3,7 @@
 //! Invariant: bytes that are no event end the reading of their lane, and are said; nothing of them is guessed.
 
 use crate::Model;
-use crate::event::{ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, MOVED, escape};
+use crate::event::{ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, LOW_BITS, MOVED, escape};
 use crate::varint::{self, unzigzag};
 
 /// No block is larger: an address has fewer bits.
@@ -62,14 +62,20 @@ impl Decoder {
         if surprise {
             let flags = *bytes.get(*at).filter(|_| *at < end).ok_or(NoEvent)?;
             *at += 1;
-            if flags & 1 != 0 {
-                let difference = unzigzag(varint::get(bytes, at).ok_or(NoEvent)?);
-                let node = i64::from(self.model.last_node).wrapping_add(difference);
-                expected.node = u32::try_from(node).map_err(|_| NoEvent)?;
-            }
-            if flags & 2 != 0 {
-                let size = varint::get(bytes, at).filter(|s| *s <= LARGEST).ok_or(NoEvent)?;
+            let rest = varint::get(bytes, at).filter(|n| n >> 59 == 0).ok_or(NoEvent)?;
+            let first = rest << LOW_BITS | u64::from(flags >> 3);
+            let (stack, other) = (flags & 1 != 0, flags & 2 != 0);
+            if other {
+                let size = Some(first).filter(|s| *s <= LARGEST).ok_or(NoEvent)?;
                 expected.sized = (size as u32) << 1 | u32::from(flags >> 2 & 1);
+            }
+            if stack {
+                let step = match other {
+                    true => varint::get(bytes, at).ok_or(NoEvent)?,
+                    false => first,
+                };
+                let node = i64::from(self.model.last_node).wrapping_add(unzigzag(step));
+                expected.node = u32::try_from(node).map_err(|_| NoEvent)?;
             }
             if *at > end {
                 return Err(NoEvent);

@@ -3,7 +3,7 @@
 //! No call here allocates, hashes or waits.
 
 use crate::Model;
-use crate::event::{ALLOC, Domain, ESCAPE, FREE, LARGEST, MOVED, escape};
+use crate::event::{ALLOC, Domain, ESCAPE, FREE, LARGEST, LOW, LOW_BITS, MOVED, escape};
 use crate::varint::{self, zigzag};
 
 /// Bytes that any event but a mark fits into.
@@ -57,14 +57,13 @@ pub fn alloc(
     if surprise {
         expected.node = node;
         expected.sized = sized;
-        out[at] = u8::from(stack) | u8::from(other) << 1 | (domain as u8) << 2;
-        at += 1;
-        if stack {
-            let difference = i64::from(node) - i64::from(model.last_node);
-            at = varint::put(out, at, zigzag(difference));
-        }
-        if other {
-            at = varint::put(out, at, u64::from(size));
+        let step = zigzag(i64::from(node) - i64::from(model.last_node));
+        let first = if other { u64::from(size) } else { step };
+        let flags = u8::from(stack) | u8::from(other) << 1 | (domain as u8) << 2;
+        out[at] = flags | ((first & LOW) << 3) as u8;
+        at = varint::put(out, at + 1, first >> LOW_BITS);
+        if stack && other {
+            at = varint::put(out, at, step);
         }
     }
     model.learn(node);

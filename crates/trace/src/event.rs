@@ -4,8 +4,9 @@
 //! word    = a little-endian number of 1 to 8 bytes: kind (2 bits), its length - 1 (3 bits), then
 //! free    = kind 0, or 2 if a realloc frees it: zigzag(address - the last free's) / 8
 //! alloc   = kind 1: a bit whether a surprise follows, zigzag(address - where it was expected) / 8
-//! surprise = a byte of bits: 1 another stack, 2 another size, 4 the domain is malloc's; then, as varints,
-//!           zigzag(stack - the last alloc's) and the size, each where it is another
+//! surprise = a byte of bits: 1 another stack, 2 another size, 4 the domain is malloc's; then, as varints, each where it is
+//!           another, the size and zigzag(stack - the last alloc's). The five lowest bits of the first of them
+//!           are the byte's upper ones, and its varint has the rest.
 //! escape  = kind 3: a byte with its number above the kind, then varints (see [`escape`])
 //! ```
 //!
@@ -22,6 +23,11 @@ pub const ESCAPE: u64 = 3;
 
 /// The largest size that an alloc's word tells.
 pub const LARGEST: u64 = (1 << 31) - 1;
+
+/// Bits of a surprise's first number that its first byte has.
+pub const LOW_BITS: u32 = 5;
+/// Those bits.
+pub const LOW: u64 = (1 << LOW_BITS) - 1;
 
 /// Numbers of escapes, with the varints that follow them.
 pub mod escape {
