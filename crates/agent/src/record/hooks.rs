@@ -85,17 +85,10 @@ fn functions<const V: u8, const S: bool>() -> Allocator {
 }
 
 unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usize) -> Pointer {
-    let own = own();
-    // SAFETY: the table that `install` made; this thread's words.
+    // SAFETY: the table that `install` made.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
-        (*own).depth += 1;
-        let block = (before.malloc.unwrap_unchecked())(before.ctx, size);
-        (*own).depth -= 1;
-        if (*own).depth == 0 && is_active() {
-            allocated::<V, S>(own, block, size);
-        }
-        block
+        handing_out::<V, S>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size))
     }
 }
 
@@ -104,17 +97,62 @@ unsafe extern "C" fn calloc<const V: u8, const S: bool>(
     count: usize,
     size: usize,
 ) -> Pointer {
-    let own = own();
     // SAFETY: as `malloc`.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
+        handing_out::<V, S>(count.wrapping_mul(size), || {
+            (before.calloc.unwrap_unchecked())(before.ctx, count, size)
+        })
+    }
+}
+
+/// A call that hands a block out.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[inline(always)]
+unsafe fn handing_out<const V: u8, const S: bool>(
+    size: usize,
+    call: impl FnOnce() -> Pointer,
+) -> Pointer {
+    let own = own();
+    // SAFETY: this thread's words; the caller's promise.
+    unsafe {
+        // A sample is drawn before, so that most calls have nothing more to do after.
+        let due = S && (*own).depth == 0 && sample::is_due(own, size);
         (*own).depth += 1;
-        let block = (before.calloc.unwrap_unchecked())(before.ctx, count, size);
+        let block = call();
         (*own).depth -= 1;
-        if (*own).depth == 0 && is_active() {
-            allocated::<V, S>(own, block, count.wrapping_mul(size));
+        if S {
+            if due || (*own).inners != 0 {
+                taken::<V>(own, block, size, due);
+            }
+        } else if (*own).depth == 0 && is_active() {
+            allocated::<V, S>(own, block, size);
         }
         block
+    }
+}
+
+/// A call has handed out a block that is a sample, or has taken more from malloc.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[cold]
+#[inline(never)]
+unsafe fn taken<const V: u8>(own: *mut Own, block: Pointer, size: usize, due: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*own).depth == 0 && is_active() {
+            if (*own).inners != 0 {
+                others(own, block as u64);
+            }
+            if due && !block.is_null() {
+                record::<V, true>(own, block as u64, size as u64, Domain::Python);
+            }
+        }
     }
 }
 
@@ -148,6 +186,38 @@ unsafe extern "C" fn realloc<const V: u8, const S: bool>(
 }
 
 unsafe extern "C" fn free<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
+    // SAFETY: as `malloc`.
+    unsafe {
+        match S && !sample::may_be(block as u64) {
+            true => {
+                let before = &*ctx.cast::<Allocator>();
+                (before.free.unwrap_unchecked())(before.ctx, block);
+            }
+            false if S => giving_back_maybe::<V>(ctx, block),
+            false => giving_back::<V, S>(ctx, block),
+        }
+    }
+}
+
+/// A free that is to be noticed, or may be.
+///
+/// # Safety
+///
+/// As `free`.
+#[cold]
+#[inline(never)]
+unsafe fn giving_back_maybe<const V: u8>(ctx: Pointer, block: Pointer) {
+    // SAFETY: the caller's promise.
+    unsafe { giving_back::<V, true>(ctx, block) }
+}
+
+/// A call that gives a block back.
+///
+/// # Safety
+///
+/// As `free`.
+#[inline(always)]
+unsafe fn giving_back<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
     let own = own();
     // SAFETY: as `malloc`.
     unsafe {

@@ -67,6 +67,9 @@ pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
 #[cold]
 #[inline(never)]
 pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
+    if SAMPLED.load(Ordering::Relaxed) && !sample::may_be(block) {
+        return false;
+    }
     // A realloc's free and what follows it are the same thread's.
     let has_gil = match moved {
         true => hooks::enters(own, minor()),

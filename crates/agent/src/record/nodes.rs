@@ -94,6 +94,14 @@ fn hash(parent: u32, instruction: u64) -> u64 {
     (instruction ^ u64::from(parent) << 40).wrapping_mul(K).rotate_left(20).wrapping_mul(K)
 }
 
+/// Whether a node is this instruction's, called from that node. With the GIL.
+#[inline(always)]
+pub(super) fn is(node: u32, parent: u32, instruction: u64) -> bool {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    nodes.all.get(node as usize).is_some_and(|n| n.instruction == instruction && n.parent == parent)
+}
+
 /// The node of an instruction called from another node.
 ///
 /// # Safety
@@ -106,25 +114,26 @@ pub(super) unsafe fn intern<const V: u8>(
     frame: u64,
     instruction: u64,
 ) -> u32 {
-    // What comes after the same history is likely what came then.
     let expected = lane.model.expected_node();
-    // SAFETY: the GIL.
-    let nodes = unsafe { &*NODES.get() };
-    if let Some(node) = nodes.all.get(expected as usize)
-        && node.instruction == instruction
-        && node.parent == parent
-    {
-        return expected;
+    match is(expected, parent, instruction) {
+        true => expected,
+        // SAFETY: the caller's promise.
+        false => unsafe { find::<V>(lane, parent, frame, instruction) },
     }
-    // SAFETY: the caller's promise.
-    unsafe { find::<V>(lane, parent, frame, instruction) }
 }
 
+/// The same, by the table.
+///
 /// # Safety
 ///
 /// As [`intern`].
 #[inline(never)]
-unsafe fn find<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {
+pub(super) unsafe fn find<const V: u8>(
+    lane: &mut Lane,
+    parent: u32,
+    frame: u64,
+    instruction: u64,
+) -> u32 {
     // SAFETY: the GIL.
     let nodes = unsafe { &*NODES.get() };
     let mask = nodes.table.len() - 1;

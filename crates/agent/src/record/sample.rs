@@ -1,32 +1,47 @@
 //! Sampling: one allocation in so many bytes, at random, and the frees of those that were taken.
 //!
 //! The bytes between two samples have an exponential distribution, so that a block of `s` bytes is taken with probability
-//! `1 - exp(-s / every)`, whatever came before. Whether a free is one of a sample is told by a table of small counts; only
-//! where it may be, the samples themselves are asked. Code objects and threads, whose frees must be noticed too, count in the
-//! same table.
+//! `1 - exp(-s / every)`, whatever came before. Whether a free may be one of a sample is told by a small bitmap; only where
+//! it may be, the samples themselves are asked. Code objects and threads, whose frees must be noticed too, are in it as well.
+//!
+//! Invariant: the bit of whatever is to be noticed is set, at any moment; others may be.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::codes;
 use super::lane::Shared;
-use super::own::{Own, busy};
+use super::own::{Own, busy, own};
+use super::state::is_active;
 
 /// Small enough to stay in the nearest cache, beside what the program has there.
-const COUNTS: usize = 1 << 14;
+const BITS: usize = 1 << 15;
+/// Frees that were noticed before the bitmap is made anew: as many as there are samples, and so many more.
+const STALE: usize = 256;
+/// Bytes until a thread that has nothing to record looks again.
+const IDLE: i64 = 64 << 10;
+
+/// What is to be noticed.
+#[derive(Default)]
+struct Taken {
+    samples: HashSet<u64>,
+    /// Noticed for good.
+    watched: HashSet<u64>,
+    stale: usize,
+}
 
 static EVERY: AtomicU64 = AtomicU64::new(0);
-static FILTER: [AtomicU8; COUNTS] = [const { AtomicU8::new(0) }; COUNTS];
+static BITMAP: [AtomicU64; BITS / 64] = [const { AtomicU64::new(0) }; BITS / 64];
 static LOCK: AtomicBool = AtomicBool::new(false);
-static TAKEN: Shared<Option<HashSet<u64>>> = Shared::new(None);
+static TAKEN: Shared<Option<Taken>> = Shared::new(None);
 
 /// Begins anew, with this mean of the bytes between two samples.
 pub(super) fn reset(every: u64) {
     EVERY.store(every, Ordering::Relaxed);
     LOCK.store(false, Ordering::Release);
-    FILTER.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    BITMAP.iter().for_each(|bits| bits.store(0, Ordering::Relaxed));
     // SAFETY: nothing is recorded yet, or any more.
-    unsafe { *TAKEN.get() = Some(HashSet::new()) };
+    unsafe { *TAKEN.get() = Some(Taken::default()) };
 }
 
 /// Whether an allocation of this size is a sample.
@@ -44,6 +59,10 @@ pub(super) fn is_due(own: *mut Own, size: usize) -> bool {
 fn draw(own: *mut Own, size: usize) -> bool {
     // SAFETY: this thread's words.
     unsafe {
+        if !is_active() {
+            (*own).left = IDLE;
+            return false;
+        }
         if (*own).random == 0 {
             // A thread's first: nothing was drawn yet.
             let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -88,11 +107,37 @@ fn ln(x: f64) -> f64 {
 }
 
 #[inline(always)]
-fn count_of(block: u64) -> &'static AtomicU8 {
-    &FILTER[((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as usize % COUNTS]
+fn bit(block: u64) -> usize {
+    ((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
 }
 
-fn locked<R>(own: *mut Own, work: impl FnOnce(&mut HashSet<u64>) -> R) -> Option<R> {
+fn set(block: u64) {
+    let bit = bit(block);
+    BITMAP[bit / 64].fetch_or(1 << (bit % 64), Ordering::Relaxed);
+}
+
+/// Whether a free of this block may be one to be noticed.
+#[inline(always)]
+pub(super) fn may_be(block: u64) -> bool {
+    let bit = bit(block);
+    BITMAP[bit / 64].load(Ordering::Relaxed) >> (bit % 64) & 1 == 1
+}
+
+impl Taken {
+    /// Makes the bitmap anew, word by word: what is to be noticed is in it before and after.
+    fn make_anew(&mut self) {
+        let mut words = [0u64; BITS / 64];
+        for bit in self.samples.iter().chain(&self.watched).map(|block| bit(*block)) {
+            words[bit / 64] |= 1 << (bit % 64);
+        }
+        for (to, word) in BITMAP.iter().zip(words) {
+            to.store(word, Ordering::Relaxed);
+        }
+        self.stale = 0;
+    }
+}
+
+fn locked<R>(own: *mut Own, work: impl FnOnce(&mut Taken) -> R) -> Option<R> {
     busy(own, || {
         while LOCK.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
@@ -108,24 +153,23 @@ fn locked<R>(own: *mut Own, work: impl FnOnce(&mut HashSet<u64>) -> R) -> Option
 #[cold]
 pub(super) fn remember(own: *mut Own, block: u64) {
     locked(own, |taken| {
-        if taken.insert(block) {
-            let count = count_of(block);
-            // One that has reached the most stays there.
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
-        }
+        taken.samples.insert(block);
+        set(block);
     });
 }
 
 /// Has frees of this address noticed, for good.
 pub(super) fn watch(address: u64) {
-    let count = count_of(address);
-    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
+    locked(own(), |taken| {
+        taken.watched.insert(address);
+        set(address);
+    });
 }
 
 /// A block is freed with the GIL; whether it was a sample.
 #[inline(always)]
 pub(super) fn freed(own: *mut Own, block: u64) -> bool {
-    count_of(block).load(Ordering::Relaxed) != 0 && freed_maybe(own, block)
+    may_be(block) && freed_maybe(own, block)
 }
 
 #[cold]
@@ -137,28 +181,44 @@ fn freed_maybe(own: *mut Own, block: u64) -> bool {
 
 /// A block is freed; whether it was a sample.
 pub(super) fn forget(own: *mut Own, block: u64) -> bool {
-    count_of(block).load(Ordering::Relaxed) != 0 && forget_taken(own, block)
+    may_be(block) && forget_taken(own, block)
 }
 
 #[cold]
 #[inline(never)]
 fn forget_taken(own: *mut Own, block: u64) -> bool {
     locked(own, |taken| {
-        let was = taken.remove(&block);
-        if was {
-            let count = count_of(block);
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                if n == u8::MAX { None } else { n.checked_sub(1) }
-            });
+        // The bit now stands for nothing, or did so before.
+        taken.stale += 1;
+        if taken.stale > taken.samples.len() + STALE {
+            taken.make_anew();
         }
-        was
+        taken.samples.remove(&block)
     })
     .unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ln;
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_noticed_is_and_little_else() {
+        reset(1);
+        let block = |i: u64| 0x7f00_0000_0000 + 48 * i;
+        watch(block(1_000_000));
+        for i in 0..100_000 {
+            remember(own(), block(i));
+            assert!(may_be(block(i)));
+            if i >= 100 {
+                assert!(forget(own(), block(i - 100)) && !forget(own(), block(i - 100)));
+            }
+        }
+        assert!(may_be(block(1_000_000)) && (99_900..100_000).all(|i| may_be(block(i))));
+        let others = (200_000..300_000).filter(|i| may_be(block(*i))).count();
+        // 101 and at most 356 stale ones, of 32,768 bits.
+        assert!(others < 2000, "{others}");
+    }
 
     #[test]
     fn it_is_the_logarithm() {

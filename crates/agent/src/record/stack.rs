@@ -11,7 +11,7 @@ use pydefrag_trace::event::NO_STACK;
 use super::codes::{self, codes};
 use super::frame::At;
 use super::lane::{Lane, Shared};
-use super::nodes::{self, intern};
+use super::nodes::{self, find, intern};
 use super::state;
 
 /// Frames of a thread that are kept; a deeper stack has no node.
@@ -157,13 +157,15 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
         let frame = At::<V>::innermost(thread);
         let chain = &mut *lane.chain;
         let last = chain.count - 1;
-        let top = *chain.at(last);
-        let node = if frame == top.frame {
-            match compare::<V, S>(chain, last, true) {
-                Some(changed) if changed > last => top.node,
-                Some(changed) if changed == last => innermost::<V>(lane, last),
-                Some(changed) => renew::<V, S>(lane, changed),
-                None => slow::<V, S>(lane, frame),
+        // Most often the same function runs, and nobody outside of it has gone on.
+        let node = if frame == chain.at(last).frame
+            && last > 0
+            && At::<V>::previous(frame) == chain.at(last - 1).frame
+            && let Some(changed) = compare::<V, S>(chain, last - 1)
+        {
+            match changed == last {
+                true => innermost::<V>(lane, last),
+                false => renew::<V, S>(lane, changed),
             }
         } else {
             slow::<V, S>(lane, frame)
@@ -175,29 +177,21 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
     }
 }
 
-/// Compares the frames seen, from `last` outwards; the outermost that is at another instruction, or `last + 1`. `None` where
-/// the frames are others.
+/// Compares the frames seen, from `last` outwards, which wait; the outermost that is at another instruction, or `last + 1`.
+/// `None` where the frames are others.
 ///
 /// # Safety
 ///
-/// `last`'s frame is one that runs.
+/// `last`'s frame is the caller of one that runs.
 #[inline(always)]
-unsafe fn compare<const V: u8, const S: bool>(
-    chain: &mut Chain,
-    last: usize,
-    innermost: bool,
-) -> Option<usize> {
+unsafe fn compare<const V: u8, const S: bool>(chain: &mut Chain, last: usize) -> Option<usize> {
     let mut changed = last + 1;
     let mut i = last;
     while i > 0 {
         let seen = *chain.at(i);
-        // SAFETY: it runs: it is the innermost, or the caller of one that runs.
+        // SAFETY: it runs: it is the caller of one that does.
         unsafe {
-            // The innermost one may be anywhere, whatever lies in its slots.
-            if At::<V>::marks(S)
-                && (i < last || !innermost)
-                && At::<V>::is_marked(seen.frame, seen.marked)
-            {
+            if At::<V>::marks(S) && At::<V>::is_marked(seen.frame, seen.marked) {
                 break;
             }
             if At::<V>::previous(seen.frame) != chain.at(i - 1).frame {
@@ -209,8 +203,8 @@ unsafe fn compare<const V: u8, const S: bool>(
         }
         i -= 1;
     }
-    if At::<V>::marks(S) && i + 1 < last {
-        for k in (i + 1).max(last.saturating_sub(MARKED_AT_ONCE))..last {
+    if At::<V>::marks(S) && i < last {
+        for k in (i + 1).max((last + 1).saturating_sub(MARKED_AT_ONCE))..=last {
             let callee = chain.at(k + 1).frame;
             // SAFETY: both run.
             unsafe { chain.at(k).marked = At::<V>::mark(chain.at(k).frame, callee) };
@@ -219,7 +213,7 @@ unsafe fn compare<const V: u8, const S: bool>(
     Some(changed)
 }
 
-/// Looks up anew where the innermost frame is: it has gone on, and nothing else has.
+/// The node of the innermost frame; all outside of it is as it was seen.
 ///
 /// # Safety
 ///
@@ -231,10 +225,19 @@ unsafe fn innermost<const V: u8>(lane: &mut Lane, last: usize) -> u32 {
         let chain = lane.chain;
         let (frame, parent) = ((*chain).at(last).frame, (*chain).at(last - 1).node);
         let instruction = At::<V>::instruction(frame);
-        let node = match At::<V>::is_shim(frame) {
-            true => parent,
-            false => intern::<V>(lane, parent, frame, instruction),
+        // What comes after the same history is likely what came then: that is asked first, for whether a frame has gone on
+        // nobody can foretell.
+        let expected = lane.model.expected_node();
+        let node = if nodes::is(expected, parent, instruction) {
+            expected
+        } else if instruction == (*chain).at(last).instruction {
+            (*chain).at(last).node
+        } else if At::<V>::is_shim(frame) {
+            parent
+        } else {
+            find::<V>(lane, parent, frame, instruction)
         };
+        // Who is the innermost does not wait, whatever its slot still holds.
         let seen = (*chain).at(last);
         (seen.instruction, seen.node, seen.marked) = (instruction, node, 0);
         node
@@ -306,22 +309,26 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
         };
         if let Some(met) = met
             && met + news + 1 < DEEPEST
-            && let Some(mut changed) = compare::<V, S>(chain, met, news == 0)
         {
-            // Who has called another frame since is looked up anew.
-            if news > 0 && met > 0 {
-                changed = changed.min(met);
-            }
             for k in 0..news {
                 *chain.at(met + 1 + k) = Seen::new(new[news - 1 - k]);
             }
             chain.count = met + 1 + news;
-            if changed == chain.count {
-                // Who is the innermost does not wait, whatever its slot still holds.
-                chain.at(met).marked = 0;
-                return chain.at(met).node;
+            if news > 0 {
+                if let Some(changed) = compare::<V, S>(chain, met) {
+                    // Who has called another frame since is looked up anew.
+                    return renew::<V, S>(lane, changed.min(met).max(1));
+                }
+            } else if met == 0 {
+                return chain.at(0).node;
+            } else if At::<V>::previous(innermost) == chain.at(met - 1).frame
+                && let Some(changed) = compare::<V, S>(chain, met - 1)
+            {
+                return match changed == met {
+                    true => self::innermost::<V>(lane, met),
+                    false => renew::<V, S>(lane, changed),
+                };
             }
-            return renew::<V, S>(lane, changed);
         }
         // All of them.
         let all = *SCRATCH.get();
