@@ -25,6 +25,8 @@ mod model;
 pub mod varint;
 
 #[cfg(feature = "reader")]
+mod ahead;
+#[cfg(feature = "reader")]
 mod calls;
 #[cfg(feature = "reader")]
 mod compress;

@@ -16,6 +16,7 @@ use pydefrag_heap::{
 };
 use rustc_hash::FxHashMap;
 
+use crate::ahead;
 use crate::calls::{Node, Sum, calls};
 use crate::chunk::GIL;
 use crate::event::{Event, NO_STACK};
@@ -130,9 +131,8 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
         most: trace.most(),
         left_out: 0,
     };
-    let mut events = trace.events();
     let mut steps = Vec::with_capacity(STEPS);
-    events.each(progress, &mut |lane, event| {
+    let damage = ahead::each(trace, progress, &mut |lane, event| {
         match event {
             Event::Alloc { address, size, node, domain } => {
                 let block = Some(Block { size, node, domain });
@@ -152,7 +152,7 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
     });
     summing.run(&mut steps);
     let mut notes = trace.begin.notes.clone();
-    notes.extend(trace.damage.iter().chain(events.damage()).cloned());
+    notes.extend(trace.damage.iter().cloned().chain(damage));
     match &trace.end {
         None => notes.push(
             "the program was killed, or still runs: what happened last is not in the trace".into(),

@@ -42,6 +42,26 @@ fn a_sum_is_what_a_plain_recount_makes_of_the_events() {
     }
 }
 
+/// Large enough for another thread to read ahead.
+#[test]
+fn a_larger_trace_comes_to_what_a_recount_makes_of_it() {
+    let planted = program(300, 200_000);
+    assert!(planted.bytes.len() > 400 << 10);
+    let reached = std::cell::Cell::new((0, 0));
+    let trace = Trace::from_bytes(planted.bytes.clone()).unwrap();
+    let recording = sum(&trace, &|done, total| {
+        assert!(done >= reached.get().0 && done <= total);
+        reached.set((done, total));
+    });
+    let (mut said, mut counted) = (said(&recording), recount(&planted.events, &planted.codes));
+    // The recount keeps every moment.
+    assert!(said.timeline.len() < counted.timeline.len());
+    (said.timeline, counted.timeline) = Default::default();
+    assert!(said == counted, "{:?} and {:?}", said.events, counted.events);
+    assert_eq!(reached.get().0, reached.get().1);
+    assert!(reached.get().1 > 400 << 10);
+}
+
 #[test]
 fn lanes_are_merged_in_the_order_of_what_happened() {
     for seed in 100..110 {
