@@ -2,6 +2,7 @@
 //! the program is as it would be without us.
 
 mod counts;
+mod demand;
 mod endings;
 mod happenings;
 mod invisible;

@@ -1,6 +1,6 @@
 //! Nothing is lost, and nothing invented: events against a counter of calls, live blocks against `sys.getallocatedblocks()`.
 
-use pydefrag_trace::event::Domain;
+use pydefrag_trace::event::{Domain, NO_GIL};
 
 use super::*;
 use crate::support::{compile, lacking};
@@ -22,15 +22,49 @@ fn said(mark: &str) -> Option<Said> {
 
 #[test]
 fn events_agree_with_a_counter_below_the_hooks() {
+    count(&every_minor(), &["--no-report"]);
+}
+
+/// There is no free-threaded build here to try: one with a GIL is recorded as if it had none.
+#[test]
+fn events_agree_where_no_gil_keeps_their_order() {
+    let of: Vec<_> = every_minor().into_iter().filter(|of| of.minor >= 13).collect();
+    assert!(!of.is_empty());
+    count(&of, &["--no-report", "--as-free-threaded"]);
+    for of in of {
+        let words = ["threads_bytes.py", "300"];
+        let recorded = recorded(of, &["--as-free-threaded", "--json"], &words);
+        let trace = recorded.trace();
+        assert!(trace.begin.notes.iter().any(|note| note.contains("without a GIL")), "{}", of.name);
+        let (mut live, mut threads) = (HashMap::new(), std::collections::HashSet::new());
+        let mut times = 0;
+        for (lane, event) in events(&trace) {
+            assert_eq!(lane, 0, "{}: one lane has all", of.name);
+            match event {
+                Event::Alloc { address, size, node, .. } => {
+                    assert_eq!(node, NO_GIL, "{}: no stack is told", of.name);
+                    assert_eq!(live.insert(address, size), None, "{}: {address:#x}", of.name);
+                }
+                Event::Free { address, .. } => drop(live.remove(&address)),
+                Event::Thread(tid) => drop(threads.insert(tid)),
+                Event::Time(_) => times += 1,
+                _ => {}
+            }
+        }
+        assert!(threads.len() > 8 && times > 10, "{}: {threads:?}, {times}", of.name);
+    }
+}
+
+fn count(all: &[&Interpreter], options: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let Some(counter) = compile(folder.path(), "counted.so", "counted.c", &["-shared", "-fPIC"])
     else {
         return lacking("a C compiler");
     };
-    for of in every_minor() {
+    for of in all {
         let folder = tempfile::tempdir().unwrap();
         let library = counter.to_str().unwrap();
-        let mut command = recording(of, folder.path(), &["--no-report"], &["counted.py", library]);
+        let mut command = recording(of, folder.path(), options, &["counted.py", library]);
         // Where the interpreter has another C library than the machine, the preloaded counter still only needs libc.
         let output = command.env("LD_PRELOAD", library).output().unwrap();
         let recorded = Recorded { output, folder };

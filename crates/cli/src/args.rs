@@ -133,11 +133,11 @@ pub(crate) struct Report {
 ///
 /// An agent inside the program writes what it allocates and frees to a file, in a few nanoseconds each; the report says who
 /// allocated, what was live at the peak, and what was kept. The program's output, exit code and signals stay what they are.
-/// CPython 3.8 to 3.15 with a GIL, on x86-64 Linux with glibc.
+/// CPython 3.8 to 3.15 on x86-64 Linux with glibc; a free-threaded build without stacks.
 #[derive(Debug, ClapArgs)]
 #[command(
-    override_usage = "pydefrag record [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...",
-    after_help = "Examples:\n  pydefrag record app.py --port 8000\n  pydefrag record -o tests.pdtrace -m pytest tests\n  pydefrag record --sample app.py            one allocation in 512 KiB: to be left on\n  pydefrag record --children gunicorn app:app\n  pydefrag report app.pdtrace --html app.html\n\nExit codes: the program's own; by its signal, if a signal ended it."
+    override_usage = "pydefrag record [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...\n       pydefrag record [OPTIONS] --pid PID",
+    after_help = "Examples:\n  pydefrag record app.py --port 8000\n  pydefrag record -o tests.pdtrace -m pytest tests\n  pydefrag record --sample app.py            one allocation in 512 KiB: to be left on\n  pydefrag record --children gunicorn app:app\n  pydefrag record --wait service.py          and when there is something to see:\n  pydefrag record --pid 4242 --duration 60s -o slow.pdtrace\n  pydefrag report app.pdtrace --html app.html\n\nExit codes: the program's own; by its signal, if a signal ended it."
 )]
 pub(crate) struct Record {
     /// The interpreter for a script, -m or -c; python3 on PATH unless given.
@@ -159,6 +159,15 @@ pub(crate) struct Record {
     /// Record its forks, and what it starts, each to a file of its own: FILE.PID.pdtrace.
     #[arg(long)]
     pub(crate) children: bool,
+    /// Record nothing yet: the program waits for `pydefrag record --pid`, at the price of a few comparisons.
+    #[arg(long, conflicts_with_all = ["output", "sample", "json", "html", "no_report", "duration"])]
+    pub(crate) wait: bool,
+    /// Record a process that waits for it: one that was started with --wait.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with_all = ["wait", "python", "children", "words"])]
+    pub(crate) pid: Option<i32>,
+    /// Record for so long; the program goes on. Units: s, m, h.
+    #[arg(long, value_name = "60s", value_parser = options::duration)]
+    pub(crate) duration: Option<std::time::Duration>,
     /// Report as JSON (see docs/json.md).
     #[arg(long)]
     pub(crate) json: bool,
@@ -171,10 +180,13 @@ pub(crate) struct Record {
     /// Walk every stack twice and count those that came out otherwise.
     #[arg(long, hide = true)]
     pub(crate) check_stacks: bool,
+    /// Record as if Python had no GIL: without stacks, whoever allocates under a lock.
+    #[arg(long, hide = true)]
+    pub(crate) as_free_threaded: bool,
     /// The program, and all that belongs to it.
     #[arg(
         value_name = "PROGRAM",
-        required = true,
+        required_unless_present = "pid",
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]

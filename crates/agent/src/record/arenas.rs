@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pydefrag_trace::event::escape;
 
-use super::lane::{beside, gil};
+use super::hooks;
+use super::lane::on;
 use super::own::{busy, own};
 use super::state::is_active;
-use super::{hooks, malloc, python};
 use crate::python::{ArenaAllocator, symbol};
 
 type Alloc = extern "C" fn(*mut c_void, usize) -> *mut c_void;
@@ -71,9 +71,5 @@ fn tell(number: u8, arena: u64, size: usize) {
     }
     let own = own();
     let numbers = [arena, size as u64];
-    match python::thread_with_gil() != 0 && !hooks::is_another(own, malloc::minor()) {
-        // SAFETY: the GIL.
-        true => busy(own, || unsafe { (*gil()).escape(number, &numbers) }),
-        false => beside(own, |lane| lane.escape(number, &numbers)),
-    }
+    on(own, hooks::has_lane(own), |lane| lane.escape(number, &numbers));
 }

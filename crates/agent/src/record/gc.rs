@@ -7,8 +7,8 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use pydefrag_trace::event::escape;
 
-use super::lane::{self, gil};
-use super::own::{busy, own};
+use super::lane::{self, on};
+use super::own::own;
 use super::{hooks, malloc, python, start, state};
 use crate::python::symbol;
 
@@ -108,6 +108,10 @@ unsafe extern "C" fn greet(_: *mut c_void) -> c_int {
     }
     // SAFETY: the GIL is held, by a thread that may use objects; each is checked for null.
     unsafe {
+        // Without a GIL nobody looks later whether the hooks are still there: PYTHONMALLOC has put its own by now, or never will.
+        if python::is_free_threaded() && !hooks::are_outermost() {
+            hooks::install(malloc::minor(), malloc::is_sampled());
+        }
         if let Some(api) = Api::find() {
             let none = std::ptr::null_mut();
             let function = |method| (api.PyCFunction_NewEx)(method, none, none);
@@ -186,8 +190,7 @@ unsafe extern "C" fn callback(_: Object, arguments: Object) -> Object {
         if state::is_active() && !text.is_null() {
             let starts = CStr::from_ptr(text) == c"start";
             let numbers = [generation, number(c"collected"), number(c"uncollectable")];
-            busy(own(), || {
-                let lane = &mut *gil();
+            on(own(), hooks::has_lane(own()), |lane| {
                 lane.clock();
                 match starts {
                     true => lane.escape(escape::GC_START, &numbers[..1]),
@@ -218,17 +221,16 @@ const LONGEST_MARK: usize = 1024;
 /// `text` has `length` bytes; the caller has the GIL.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn pydefrag_mark(text: *const c_char, length: usize) -> c_int {
-    let has_gil = || python::thread_with_gil() != 0 && !hooks::is_another(own(), malloc::minor());
-    if !state::is_active() || malloc::minor() == 0 || !has_gil() {
+    if !state::is_active() || malloc::minor() == 0 {
+        return 0;
+    }
+    let has_lane = hooks::has_lane(own());
+    if !has_lane && !python::is_free_threaded() {
         return 0;
     }
     // SAFETY: the caller's promise.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), length.min(LONGEST_MARK)) };
-    busy(own(), || {
-        let text = String::from_utf8_lossy(bytes);
-        // SAFETY: the GIL.
-        unsafe { (*gil()).mark(&text) };
-    });
+    on(own(), has_lane, |lane| lane.mark(&String::from_utf8_lossy(bytes)));
     // Whoever reads the file while it is written finds all up to the mark.
     lane::save_all(own(), true);
     1

@@ -20,14 +20,15 @@ use super::own::{INNER, Own, busy, own, tid};
 use super::python::{self, Allocator, DOMAINS, thread};
 use super::sample;
 use super::stack;
-use super::state::is_active;
+use super::state::{self, is_active};
+use super::wait;
 
 type Pointer = *mut c_void;
 
 /// A block that an allocator hands out lies at most so far behind the one that it took: what `PYTHONMALLOC=debug` puts before.
 const HEAD: u64 = 64;
 
-/// There is an interpreter that may have a GIL of its own.
+/// Who has a thread state may not have the GIL: there is an interpreter with one of its own, or no GIL at all.
 static OTHERS: AtomicBool = AtomicBool::new(false);
 static MAIN: AtomicU64 = AtomicU64::new(0);
 /// Events of the GIL's lane that were malloc's own.
@@ -49,13 +50,19 @@ pub(super) unsafe fn install(minor: u8, sampled: bool) {
             }
         };
     }
+    OTHERS.store(python::is_free_threaded(), Ordering::Relaxed);
     for domain in DOMAINS {
         let Some(before) = python::allocator(domain) else { continue };
         let functions = of!(8 9 10 11 12 13 14 15);
-        // Never given back: a call may be inside.
-        let ctx = Box::into_raw(Box::new(before)).cast::<c_void>();
         // SAFETY: the caller's promise.
-        unsafe { (*INSTALLED.get()).push(ctx as usize) };
+        let installed = unsafe { &mut *INSTALLED.get() };
+        let ctx = match installed.contains(&(before.ctx as usize)) {
+            // Ours are there: they become others of ours, over the same.
+            true => before.ctx,
+            // Never given back: a call may be inside.
+            false => Box::into_raw(Box::new(before)).cast::<c_void>(),
+        };
+        installed.push(ctx as usize);
         // SAFETY: the functions call those of `before`; the caller's promise.
         unsafe { python::set_allocator(domain, Allocator { ctx, ..functions }) };
     }
@@ -128,8 +135,12 @@ unsafe fn handing_out<const V: u8, const S: bool>(
             if due || (*own).inners != 0 {
                 taken::<V>(own, block, size, due);
             }
-        } else if (*own).depth == 0 && is_active() {
-            allocated::<V, S>(own, block, size);
+        } else if (*own).depth == 0 {
+            match state::mode() {
+                state::ON => allocated::<V, S>(own, block, size),
+                state::WAITING => wait::look(own),
+                _ => {}
+            }
         }
         block
     }
@@ -411,7 +422,7 @@ unsafe fn kept<const V: u8, const S: bool>(own: *mut Own, block: u64) {
 #[cold]
 #[inline(never)]
 unsafe fn enter<const V: u8>(own: *mut Own, lane: &mut Lane, thread: u64) -> bool {
-    if thread == 0 {
+    if thread == 0 || python::is_free_threaded() {
         return false;
     }
     busy(own, || {
@@ -454,6 +465,11 @@ pub(super) fn enters(own: *mut Own, minor: u8) -> bool {
                     enter::<12>(own, lane, thread)
                 })
     }
+}
+
+/// Whether this thread may write to the GIL's lane: it has the GIL, and that is the main interpreter's.
+pub(super) fn has_lane(own: *mut Own) -> bool {
+    python::thread_with_gil() != 0 && !is_another(own, super::malloc::minor())
 }
 
 /// Whether this thread, which has a GIL, has another interpreter's own.

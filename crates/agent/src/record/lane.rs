@@ -1,5 +1,5 @@
 //! The lanes: buffers that events are written to, one for whoever holds the GIL, and one, under a lock, for whoever does
-//! not.
+//! not. Where there is no GIL at all, the first is everybody's, under the other's lock.
 //!
 //! Owns their order. A lane of events is in the order in which they happened: the GIL sees to the first one's, the lock to
 //! the other's. Where one event belongs among the other lane's is told by a stamp: how many events the GIL's lane had. A
@@ -18,14 +18,17 @@ use pydefrag_trace::event::{Domain, NO_GIL, escape};
 
 use super::codes;
 use super::own::{Own, busy, own, tid};
+use super::python;
 use super::stack::Chain;
-use super::start;
 use super::state::{self, now, state};
+use super::{start, wait};
 
 /// A buffer, with the chunk's head before its events.
 const BUFFER: usize = 64 << 10;
 /// Bytes of events between two looks at the clock.
 const TICK: usize = 1 << 10;
+/// No thread's state, and no thread's id.
+pub(super) const NOBODY: u64 = u64::MAX;
 /// Between two samples of RSS.
 const RSS_NS: u64 = 10_000_000;
 
@@ -38,7 +41,8 @@ pub(super) struct Lane {
     buffer: *mut u8,
     /// Allocations and frees that were written to it.
     events: AtomicU64,
-    /// The thread whose events are being written: its `PyThreadState`, or its number in the lane beside.
+    /// The thread whose events are being written: its `PyThreadState`, or the kernel's id of it where no GIL is held; at first,
+    /// and when its state has gone, [`NOBODY`].
     pub(super) thread: u64,
     /// That thread's stack, as last seen.
     pub(super) chain: *mut Chain,
@@ -73,7 +77,7 @@ const fn lane(number: u16) -> Lane {
         soft: std::ptr::null_mut(),
         buffer: std::ptr::null_mut(),
         events: AtomicU64::new(0),
-        thread: 0,
+        thread: NOBODY,
         chain: std::ptr::null_mut(),
         number,
         chunks: 0,
@@ -94,9 +98,17 @@ pub(super) fn gil() -> *mut Lane {
     GIL_LANE.get()
 }
 
-/// Gives both lanes buffers, and makes them empty: at the begin, and in a fork.
-pub(super) fn reset() -> Result<(), String> {
+/// Gives both lanes buffers, and makes them empty: at the begin, and in a fork, which has lost whoever held the lock.
+pub(super) fn reset(forked: bool) -> Result<(), String> {
+    while BESIDE_LOCK.swap(true, Ordering::Acquire) && !forked {
+        std::thread::yield_now();
+    }
+    let done = renew();
     BESIDE_LOCK.store(false, Ordering::Release);
+    done
+}
+
+fn renew() -> Result<(), String> {
     for (place, number) in [(gil(), GIL), (BESIDE_LANE.get(), BESIDE)] {
         // SAFETY: no other thread writes yet, or any more.
         let lane = unsafe { &mut *place };
@@ -110,14 +122,24 @@ pub(super) fn reset() -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `work` with the lane beside the GIL's.
+/// Runs `work` with the GIL's lane where this thread `has_gil`, else with the lane beside.
+pub(super) fn on(own: *mut Own, has_gil: bool, work: impl FnOnce(&mut Lane)) {
+    match has_gil {
+        // SAFETY: the GIL.
+        true => busy(own, || work(unsafe { &mut *gil() })),
+        false => beside(own, work),
+    }
+}
+
+/// Runs `work` with the lane of those who do not have the GIL.
 pub(super) fn beside(own: *mut Own, work: impl FnOnce(&mut Lane)) {
     busy(own, || {
         while BESIDE_LOCK.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }
+        let alone = python::is_free_threaded();
         // SAFETY: the lock.
-        let lane = unsafe { &mut *BESIDE_LANE.get() };
+        let lane = unsafe { &mut *if alone { gil() } else { BESIDE_LANE.get() } };
         let thread = u64::from(tid(own));
         if lane.thread != thread {
             lane.thread = thread;
@@ -125,7 +147,7 @@ pub(super) fn beside(own: *mut Own, work: impl FnOnce(&mut Lane)) {
         }
         // SAFETY: a count that only grows, and is read whole.
         let stamp = unsafe { (*gil()).events.load(Ordering::Acquire) };
-        if stamp != lane.stamp {
+        if !alone && stamp != lane.stamp {
             lane.escape(escape::STAMP, &[stamp - lane.stamp]);
             lane.stamp = stamp;
         }
@@ -219,6 +241,9 @@ impl Lane {
             self.clock();
             if self.number == GIL {
                 start::greet();
+                if state::is_over(self.ns) {
+                    return start::over(self);
+                }
             }
             if self.left() < TICK + 4 * ROOM {
                 self.flush();
@@ -245,6 +270,9 @@ impl Lane {
             && let Some(pages) = state::rss_pages()
         {
             self.rss_ns = ns;
+            if wait::is_unwanted() {
+                state::be_over();
+            }
             self.put(escape::RSS, &[pages]);
         }
     }
@@ -304,6 +332,9 @@ impl Lane {
 /// not have the GIL.
 pub(super) fn save_all(own: *mut Own, holds_gil: bool) {
     beside(own, Lane::flush);
+    if python::is_free_threaded() {
+        return;
+    }
     busy(own, || {
         // SAFETY: by the GIL; else this is the end, and what is whole by now is all that is written.
         let lane = unsafe { &mut *gil() };

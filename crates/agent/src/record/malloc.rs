@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use pydefrag_trace::event::{Domain, NO_GIL, escape};
 
-use super::lane::{alloc_beside, beside, free_beside, gil};
+use super::lane::{alloc_beside, beside, free_beside, gil, on};
 use super::own::{BUSY, Own, busy, own};
 use super::state::is_active;
 use super::{hooks, python, real, sample, start};
@@ -35,11 +35,16 @@ pub(super) fn minor() -> u8 {
     MINOR.load(Ordering::Relaxed)
 }
 
+/// Whether only samples are recorded.
+pub(super) fn is_sampled() -> bool {
+    SAMPLED.load(Ordering::Relaxed)
+}
+
 /// malloc has handed out a block, at the outermost.
 #[cold]
 #[inline(never)]
 pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
-    let sampled = SAMPLED.load(Ordering::Relaxed);
+    let sampled = is_sampled();
     if block == 0 || sampled && !sample::is_due(own, size as usize) {
         return;
     }
@@ -67,18 +72,18 @@ pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
 #[cold]
 #[inline(never)]
 pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
-    if SAMPLED.load(Ordering::Relaxed) && !sample::may_be(block) {
+    if is_sampled() && !sample::may_be(block) {
         return false;
     }
     // A realloc's free and what follows it are the same thread's.
     let has_gil = match moved {
         true => hooks::enters(own, minor()),
-        false => python::thread_with_gil() != 0 && !hooks::is_another(own, minor()),
+        false => hooks::has_lane(own),
     };
     if has_gil {
         super::codes::freed(block);
     }
-    if SAMPLED.load(Ordering::Relaxed) && !sample::forget(own, block) {
+    if is_sampled() && !sample::forget(own, block) {
         return false;
     }
     match has_gil {
@@ -94,14 +99,10 @@ pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
 
 #[cold]
 fn kept(own: *mut Own, block: u64) {
-    if SAMPLED.load(Ordering::Relaxed) {
+    if is_sampled() {
         sample::remember(own, block);
     }
-    match python::thread_with_gil() != 0 && !hooks::is_another(own, minor()) {
-        // SAFETY: this thread has the GIL.
-        true => unsafe { (*gil()).escape(escape::KEPT, &[]) },
-        false => beside(own, |lane| lane.escape(escape::KEPT, &[])),
-    }
+    on(own, hooks::has_lane(own), |lane| lane.escape(escape::KEPT, &[]));
 }
 
 /// Calls the real function, and then tells of the block.
@@ -365,11 +366,7 @@ pub unsafe extern "C" fn fork() -> c_int {
     let child = unsafe { real::fork() }.unwrap_or(-1);
     if child > 0 && is_active() {
         let own = own();
-        match python::thread_with_gil() != 0 && !hooks::is_another(own, minor()) {
-            // SAFETY: the GIL.
-            true => busy(own, || unsafe { (*gil()).escape(escape::FORKED, &[child as u64]) }),
-            false => beside(own, |lane| lane.escape(escape::FORKED, &[child as u64])),
-        }
+        on(own, hooks::has_lane(own), |lane| lane.escape(escape::FORKED, &[child as u64]));
     }
     child
 }

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `start` | the begin, forks, the end |
 //! | `state`, `file` | whether and into which file |
+//! | `wait` | recording on demand |
 //! | `own` | what is kept per thread |
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
 //! | `hooks`, `python` | Python's allocators; CPython by name |
@@ -42,6 +43,7 @@ mod sample;
 mod stack;
 mod start;
 mod state;
+mod wait;
 
 pub use gc::pydefrag_mark;
 pub use malloc::{

@@ -3,7 +3,7 @@
 //! Unlike [`crate::python`] it takes part before there is an interpreter, and from 3.8 on.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::python::symbol;
 
@@ -32,6 +32,7 @@ impl Allocator {
 /// `PyMemAllocatorDomain`: those that are hooked.
 pub(super) const DOMAINS: [c_int; 2] = [1, 2];
 
+static FREE_THREADED: AtomicBool = AtomicBool::new(false);
 static MINOR: AtomicU8 = AtomicU8::new(0);
 static THREAD: AtomicUsize = AtomicUsize::new(0);
 static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
@@ -48,9 +49,6 @@ pub(super) fn find() -> Option<Result<u8, String>> {
     let minor = minor.and_then(|m| m.parse::<u8>().ok());
     Some(match minor.filter(|m| (8..=15).contains(m)) {
         None => Err(format!("CPython {text} is not one of 3.8 to 3.15")),
-        Some(_) if is_free_threaded() => Err(format!(
-            "CPython {text} was built without a GIL, which is what keeps a recording's events in order"
-        )),
         Some(minor) => {
             let state = ["PyThreadState_GetUnchecked\0", "_PyThreadState_UncheckedGet\0"];
             match state.into_iter().find_map(symbol) {
@@ -62,6 +60,7 @@ pub(super) fn find() -> Option<Result<u8, String>> {
                     INITIALIZED.store(initialized.map_or(0, |i| i as usize), Ordering::Relaxed);
                     OWN_THREAD.store(own.map_or(0, |o| o as usize), Ordering::Relaxed);
                     MINOR.store(minor, Ordering::Relaxed);
+                    FREE_THREADED.store(says_free_threaded(), Ordering::Relaxed);
                     Ok(minor)
                 }
             }
@@ -80,7 +79,18 @@ pub(super) fn version() -> String {
     text.to_str().unwrap_or("").split(' ').next().unwrap_or("").to_owned()
 }
 
-fn is_free_threaded() -> bool {
+/// Whether this CPython was built without a GIL. Known from [`find`] on.
+#[inline(always)]
+pub(super) fn is_free_threaded() -> bool {
+    FREE_THREADED.load(Ordering::Relaxed)
+}
+
+/// Takes it that there is no GIL.
+pub(super) fn set_free_threaded() {
+    FREE_THREADED.store(true, Ordering::Relaxed);
+}
+
+fn says_free_threaded() -> bool {
     let Some(at) = symbol("Py_GetVersion\0") else { return false };
     // SAFETY: as above.
     let text = unsafe {
@@ -92,7 +102,14 @@ fn is_free_threaded() -> bool {
 
 /// What a reader of the trace should know of this interpreter.
 pub(super) fn notes() -> Vec<String> {
-    Vec::new()
+    let mut notes = Vec::new();
+    if is_free_threaded() {
+        notes.push(
+            "this CPython was built without a GIL: allocations are told without their stacks, and nothing of how mimalloc keeps them"
+                .into(),
+        );
+    }
+    notes
 }
 
 /// The state of the thread that runs: in 3.12 and later this thread's, if it has the GIL; before, whoever's has it.
@@ -106,9 +123,9 @@ pub(super) fn thread() -> u64 {
     }
 }
 
-/// The state of this thread if it has the GIL, else 0.
+/// The state of this thread if it has the GIL, else 0. 0 where there is no GIL.
 pub(super) fn thread_with_gil() -> u64 {
-    if THREAD.load(Ordering::Relaxed) == 0 {
+    if THREAD.load(Ordering::Relaxed) == 0 || is_free_threaded() {
         return 0;
     }
     let running = thread();

@@ -9,10 +9,10 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::codes;
 use super::lane::Shared;
 use super::own::{Own, busy, own};
-use super::state::is_active;
+use super::state::{self, is_active};
+use super::{codes, wait};
 
 /// Small enough to stay in the nearest cache, beside what the program has there.
 const BITS: usize = 1 << 15;
@@ -61,6 +61,9 @@ fn draw(own: *mut Own, size: usize) -> bool {
     unsafe {
         if !is_active() {
             (*own).left = IDLE;
+            if state::mode() == state::WAITING {
+                wait::look(own);
+            }
             return false;
         }
         if (*own).random == 0 {

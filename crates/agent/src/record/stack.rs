@@ -10,7 +10,7 @@ use pydefrag_trace::event::NO_STACK;
 
 use super::codes::{self, codes};
 use super::frame::At;
-use super::lane::{Lane, Shared};
+use super::lane::{Lane, NOBODY, Shared};
 use super::nodes::{self, find, intern};
 use super::state;
 
@@ -86,7 +86,7 @@ pub(super) fn thread_freed(thread: u64) {
         unsafe {
             let lane = &mut *super::lane::gil();
             if lane.thread == thread {
-                lane.thread = 0;
+                lane.thread = NOBODY;
             }
         }
         // SAFETY: pages of ours that nobody knows any more.

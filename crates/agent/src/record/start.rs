@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pydefrag_trace::event::escape;
 
+use super::lane::Lane;
 use super::own::{BUSY, busy, own};
 use super::state::{self, State, VARIABLE, Wanted, state};
+use super::wait::Asked;
 use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack};
 
 unsafe extern "C" {
@@ -59,24 +61,26 @@ fn begin(wanted: Wanted) {
     if !wanted.children {
         hide(&wanted);
     }
+    if wanted.free_threaded {
+        python::set_free_threaded();
+    }
+    if wanted.wait {
+        if let Ok(minor) = found {
+            malloc::set(minor, false);
+            hook(minor, false);
+            state::wait(wanted);
+        }
+        return;
+    }
     let every = wanted.every;
     // A file that cannot be made is missed by who wants it: there is no other way to say so here.
     if !matches!(state::begin(wanted, None), Ok(true)) {
         return;
     }
     let started = found.and_then(|minor| {
-        ready()?;
-        // SAFETY: registers functions; done once, before there is another thread.
-        unsafe {
-            dlmalloc::enable_alloc_after_fork();
-            libc::pthread_atfork(None, None, Some(forked));
-        }
+        ready(false)?;
         malloc::set(minor, every.is_some());
-        // SAFETY: there is no interpreter yet.
-        unsafe {
-            arenas::install();
-            hooks::install(minor, every.is_some());
-        }
+        hook(minor, every.is_some());
         state::activate();
         Ok(())
     });
@@ -85,9 +89,62 @@ fn begin(wanted: Wanted) {
     }
 }
 
-fn ready() -> Result<(), String> {
+/// Hooks the interpreter that is about to begin.
+fn hook(minor: u8, sampled: bool) {
+    // SAFETY: registers functions; done once, before there is another thread or an interpreter.
+    unsafe {
+        dlmalloc::enable_alloc_after_fork();
+        libc::pthread_atfork(None, None, Some(forked));
+        arenas::install();
+        hooks::install(minor, sampled);
+    }
+}
+
+/// Begins to record a program that has waited for it. With the GIL, between two calls of its allocators.
+pub(super) fn on_demand(asked: Asked) -> Result<(), String> {
+    let base = state::wanted().ok_or("nothing is wanted")?;
+    let (minor, sampled) = (malloc::minor(), asked.every.is_some());
+    let outermost = hooks::are_outermost();
+    if !outermost && sampled {
+        return Err(
+            "another tool's hooks lie over the agent's: it can be recorded without --sample".into(),
+        );
+    }
+    let wanted =
+        Wanted { path: asked.path, every: asked.every, seconds: asked.seconds, ..base.clone() };
+    match state::begin(wanted, None) {
+        Ok(true) => {}
+        Ok(false) => return Err("the file is there already".into()),
+        Err(why) => return Err(format!("the file cannot be written: {why}")),
+    }
+    let ready = ready(false);
+    if let Err(why) = &ready {
+        state().end(Some(why.clone()));
+        return ready;
+    }
+    hooks::reset();
+    SEEN.store(0, Ordering::Relaxed);
+    malloc::set(minor, sampled);
+    if outermost {
+        // SAFETY: the GIL.
+        unsafe { hooks::install(minor, sampled) };
+    }
+    state::activate();
+    Ok(())
+}
+
+/// The time for which it was to be recorded is over, or nobody wants it any more. In a tick of the GIL's lane.
+pub(super) fn over(lane: &mut Lane) {
+    lane.flush();
+    if !python::is_free_threaded() {
+        lane::beside(own(), Lane::flush);
+    }
+    State::end(&mut state(), None);
+}
+
+fn ready(forked: bool) -> Result<(), String> {
     let Some(wanted) = state::wanted() else { return Err("nothing is wanted".into()) };
-    lane::reset()?;
+    lane::reset(forked)?;
     stack::reset(wanted.check)?;
     if let Some(every) = wanted.every {
         sample::reset(every);
@@ -146,7 +203,7 @@ unsafe extern "C" fn forked() {
         hooks::reset();
         let Some(wanted) = state::wanted().filter(|w| was && w.children).cloned() else { return };
         if matches!(state::begin(wanted, Some(parent)), Ok(true)) {
-            match ready() {
+            match ready(true) {
                 Ok(()) => state::activate(),
                 Err(why) => state().end(Some(why)),
             }
@@ -169,9 +226,7 @@ pub(super) fn look() {
     let came = hooks::events();
     if came == SEEN.swap(came, Ordering::Relaxed) && !hooks::are_outermost() {
         // SAFETY: the GIL is held.
-        unsafe {
-            hooks::install(malloc::minor(), state::wanted().is_some_and(|w| w.every.is_some()))
-        };
+        unsafe { hooks::install(malloc::minor(), malloc::is_sampled()) };
     }
 }
 
@@ -202,9 +257,8 @@ pub(super) fn save() {
         return;
     }
     let own = own();
-    let has_gil = python::thread_with_gil() != 0 && !hooks::is_another(own, malloc::minor());
     // SAFETY: this thread's words.
-    if unsafe { (*own).depth } < BUSY && has_gil {
+    if unsafe { (*own).depth } < BUSY && (hooks::has_lane(own) || python::is_free_threaded()) {
         lane::save_all(own, true);
     }
 }
@@ -224,8 +278,7 @@ pub(super) fn end() {
     if unsafe { (*own).depth } >= BUSY {
         return;
     }
-    let another = hooks::is_another(own, malloc::minor());
-    let alone = python::thread_with_gil() != 0 && !another || !python::is_initialized();
+    let alone = hooks::has_lane(own) || !python::is_initialized();
     lane::save_all(own, alone);
     busy(own, || State::end(&mut state(), None));
 }
@@ -233,7 +286,7 @@ pub(super) fn end() {
 /// The program has come to its end; the interpreter will take itself apart. With the GIL.
 pub(super) fn ending() {
     if state::is_active() {
-        // SAFETY: the GIL.
-        busy(own(), || unsafe { (*lane::gil()).escape(escape::ENDING, &[]) });
+        let own = own();
+        lane::on(own, hooks::has_lane(own), |lane| lane.escape(escape::ENDING, &[]));
     }
 }

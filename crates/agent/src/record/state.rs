@@ -3,7 +3,7 @@
 //! Invariant: what fails ends the recording and says so in the file, as far as that can be written; the program goes on.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use pydefrag_trace::chunk::{Begin, End, Tag};
 use serde::Deserialize;
@@ -32,10 +32,27 @@ pub(super) struct Wanted {
     /// Walk every stack twice and compare.
     #[serde(default)]
     pub(super) check: bool,
+    /// Nothing is recorded until somebody asks.
+    #[serde(default)]
+    pub(super) wait: bool,
+    /// How long it is recorded.
+    #[serde(default)]
+    pub(super) seconds: Option<f64>,
+    /// Take it that Python has no GIL: for tests.
+    #[serde(default)]
+    pub(super) free_threaded: bool,
 }
 
+/// Nothing is recorded, and nothing will be.
+const OFF: u8 = 0;
 /// Events are recorded.
-static ACTIVE: AtomicBool = AtomicBool::new(false);
+pub(super) const ON: u8 = 1;
+/// Nothing is recorded until somebody asks.
+pub(super) const WAITING: u8 = 2;
+
+static MODE: AtomicU8 = AtomicU8::new(OFF);
+/// When recording ends by itself, in nanoseconds since it began; 0 for never.
+static OVER_NS: AtomicU64 = AtomicU64::new(0);
 /// The process whose recording this is: a fork begins its own.
 static PID: AtomicU32 = AtomicU32::new(0);
 static BEGAN_NS: AtomicU64 = AtomicU64::new(0);
@@ -46,7 +63,36 @@ static WANTED: Shared<Option<Wanted>> = Shared::new(None);
 /// Whether events are recorded.
 #[inline(always)]
 pub(super) fn is_active() -> bool {
-    ACTIVE.load(Ordering::Relaxed)
+    mode() == ON
+}
+
+/// [`ON`], [`WAITING`], or neither.
+#[inline(always)]
+pub(super) fn mode() -> u8 {
+    MODE.load(Ordering::Relaxed)
+}
+
+/// Records nothing until somebody asks.
+pub(super) fn wait(wanted: Wanted) {
+    // SAFETY: the program has not begun.
+    unsafe { *WANTED.get() = Some(wanted) };
+    MODE.store(WAITING, Ordering::Release);
+}
+
+/// What follows a recording.
+fn after() -> u8 {
+    if wanted().is_some_and(|w| w.wait) { WAITING } else { OFF }
+}
+
+/// Whether recording is to end now, so long after its begin.
+pub(super) fn is_over(ns: u64) -> bool {
+    let over = OVER_NS.load(Ordering::Relaxed);
+    over != 0 && ns >= over
+}
+
+/// Recording ends at the next tick.
+pub(super) fn be_over() {
+    OVER_NS.store(1, Ordering::Relaxed);
 }
 
 /// The pid that the recording is of.
@@ -54,9 +100,9 @@ pub(super) fn pid() -> u32 {
     PID.load(Ordering::Relaxed)
 }
 
-/// What is wanted; known from the begin.
+/// What is wanted; known from the begin, and what is asked for later.
 pub(super) fn wanted() -> Option<&'static Wanted> {
-    // SAFETY: written once, by `begin`, before anything is recorded.
+    // SAFETY: written by `begin` and `wait`, while nothing is recorded.
     unsafe { (*WANTED.get()).as_ref() }
 }
 
@@ -118,7 +164,7 @@ impl State {
 
     /// Nothing more is recorded; `why`, where the program goes on.
     pub(super) fn end(&mut self, why: Option<String>) {
-        ACTIVE.store(false, Ordering::Relaxed);
+        MODE.store(after(), Ordering::Relaxed);
         // SAFETY: the lock.
         let Some(mut file) = (unsafe { (*FILE.get()).take() }) else { return };
         let (checked, wrong) = super::stack::checked();
@@ -133,6 +179,9 @@ impl State {
             let _ = file.chunk(Tag::End, &text, now());
         }
         file.close();
+        if after() == WAITING {
+            super::wait::ended();
+        }
     }
 }
 
@@ -151,6 +200,8 @@ pub(super) fn begin(wanted: Wanted, parent: Option<u32>) -> Result<bool, String>
     let Some(mut file) = file else { return Ok(false) };
     BEGAN_NS.store(clock(), Ordering::Relaxed);
     PID.store(pid, Ordering::Relaxed);
+    let over = wanted.seconds.map_or(0, |s| ((s * 1e9) as u64).max(1));
+    OVER_NS.store(over, Ordering::Relaxed);
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let begin = Begin {
         tool: wanted.tool.clone(),
@@ -175,12 +226,12 @@ pub(super) fn begin(wanted: Wanted, parent: Option<u32>) -> Result<bool, String>
 
 /// Begins to record.
 pub(super) fn activate() {
-    ACTIVE.store(true, Ordering::Release);
+    MODE.store(ON, Ordering::Release);
 }
 
 /// In a fork: the parent's file is the parent's.
 pub(super) fn forget() {
-    ACTIVE.store(false, Ordering::Relaxed);
+    MODE.store(after(), Ordering::Relaxed);
     LOCK.store(false, Ordering::Release);
     // SAFETY: a fork has one thread.
     if let Some(mut file) = unsafe { (*FILE.get()).take() } {

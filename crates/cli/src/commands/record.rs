@@ -2,7 +2,7 @@
 //!
 //! Owns the order of it: checks, the start, the end, the finished file, the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pydefrag_heap::Ended;
@@ -11,18 +11,27 @@ use crate::args::Record;
 use crate::failure::{hinted, say, tell};
 use crate::output;
 use crate::record::can::can_be_recorded;
+use crate::record::demand;
 use crate::record::files::{Files, finish, is_written};
-use crate::record::preload::{Preload, VARIABLE, Wanted};
+use crate::record::preload::{Preload, VARIABLE, Wanted, tool};
 use crate::run::{Environment, Program, Signals, end_alike, launch, program};
 use crate::traces;
 
 pub(crate) fn run(args: &Record) -> anyhow::Result<ExitCode> {
+    if let Some(pid) = args.pid {
+        return on_demand(pid, args);
+    }
     crate::run::not_an_option("record", &args.words)?;
     let program = program(args.python.as_deref(), &args.words)?;
     can_be_recorded(&program.file)?;
+    if args.wait {
+        let signals = Signals::catch()?;
+        return Ok(end_alike(start(args, &program, Path::new(""), &signals)?));
+    }
     let files = Files::new(&args.output.clone().unwrap_or_else(|| named_after(args)))?;
     args.html.as_deref().map_or(Ok(()), output::check_page)?;
-    let ended = record(args, &program, &files)?;
+    let signals = Signals::catch()?;
+    let ended = start(args, &program, &files.part, &signals)?;
 
     let reported = report(args, &files);
     if reported.is_err() && ended == Ended::Code(0) {
@@ -32,6 +41,16 @@ pub(crate) fn run(args: &Record) -> anyhow::Result<ExitCode> {
         tell(&e);
     }
     Ok(end_alike(ended))
+}
+
+/// Records a process that waits for it.
+fn on_demand(pid: i32, args: &Record) -> anyhow::Result<ExitCode> {
+    let name = args.output.clone().unwrap_or_else(|| format!("{pid}.pdtrace").into());
+    let files = Files::new(&name)?;
+    args.html.as_deref().map_or(Ok(()), output::check_page)?;
+    demand::record(pid, args, &files)?;
+    report(args, &files)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `app.pdtrace` for `dir/app.py`, here.
@@ -50,22 +69,29 @@ fn named_after(args: &Record) -> PathBuf {
 }
 
 /// Starts the program with the agent in it, and waits for its end.
-fn record(args: &Record, program: &Program, files: &Files) -> anyhow::Result<Ended> {
-    let signals = Signals::catch()?;
+fn start(
+    args: &Record,
+    program: &Program,
+    path: &Path,
+    signals: &Signals,
+) -> anyhow::Result<Ended> {
     let preload = Preload::make()?;
     let library = preload.library.to_string_lossy().into_owned();
     let wanted = Wanted {
-        path: &files.part,
-        tool: format!("pydefrag {}", env!("CARGO_PKG_VERSION")),
+        path,
+        tool: tool(),
         library: library.clone(),
         children: args.children,
         every: args.sample,
         check: args.check_stacks,
+        wait: args.wait,
+        seconds: args.duration.map(|d| d.as_secs_f64()),
+        free_threaded: args.as_free_threaded,
     };
     let mut environment = Environment::ours();
     environment.put_before("LD_PRELOAD", &library);
     environment.set(VARIABLE, &serde_json::to_string(&wanted)?);
-    let pid = launch(program, &environment, None, &signals)?;
+    let pid = launch(program, &environment, None, signals)?;
     Ok(signals.attend(pid))
 }
 

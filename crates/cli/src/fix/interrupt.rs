@@ -28,6 +28,14 @@ impl Interrupt {
     }
 }
 
+impl Interrupt {
+    /// Takes what came as attended to: it does not end us.
+    pub(crate) fn forget(self) {
+        self.came();
+        self.came.set(None);
+    }
+}
+
 impl Drop for Interrupt {
     fn drop(&mut self) {
         self.came();

@@ -21,7 +21,7 @@ pub(crate) mod agent;
 mod folder;
 mod heal;
 mod inject;
-mod interrupt;
+pub(crate) mod interrupt;
 pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod theirs;

@@ -11,6 +11,11 @@ use crate::fix::agent;
 /// The variable that the agent reads.
 pub(crate) const VARIABLE: &str = "PYDEFRAG_RECORD";
 
+/// Name and version of this tool, which an agent must be of.
+pub(crate) fn tool() -> String {
+    format!("pydefrag {}", env!("CARGO_PKG_VERSION"))
+}
+
 /// What is wanted of the agent.
 #[derive(Debug, Serialize)]
 pub(crate) struct Wanted<'a> {
@@ -20,6 +25,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) children: bool,
     pub(crate) every: Option<u64>,
     pub(crate) check: bool,
+    pub(crate) wait: bool,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) free_threaded: bool,
 }
 
 /// The library in a folder; gone when dropped.
