@@ -1,11 +1,12 @@
-//! What recording costs a program, beside the same program bare and under memray's full mode, in turns in one run.
+//! What recording costs a program, beside the same program bare and under memray's full mode, in one run.
 //!
-//! The program measures itself at its end (RUSAGE_SELF). What is compared is the fastest of several: a shared machine only
-//! ever adds. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
+//! A recorded program and a bare one run at the same time, each on a core of its own, in turns on either: what a shared machine
+//! takes away it takes from both. The program measures itself at its end (RUSAGE_SELF); what is told is the median of
+//! the ratios. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
 //! after the program's end is not the program's time.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use pydefrag_harness::packages::Packages;
@@ -14,8 +15,9 @@ use pydefrag_trace::{Trace, compress, event::Event};
 
 use crate::table::Table;
 
-const ROUNDS: usize = 9;
-const FASTEST: usize = 3;
+const ROUNDS: usize = 15;
+/// memray takes long, and is far from any limit.
+const ROUNDS_OF_MEMRAY: usize = 3;
 const SAMPLE: u64 = 512 << 10;
 
 /// A program, and the limits on what recording may make of its time.
@@ -78,12 +80,13 @@ const RAW: f64 = 2.8;
 /// MiB of RSS more.
 const MEMORY: f64 = 10.0;
 
-/// Runs a script and says what it has used.
+/// Runs a script and says what it has used. (`ru_maxrss` would be the parent's, where that is higher.)
 const MEASURED: &str = "import resource, runpy, sys\n\
     sys.argv = sys.argv[1:]; sys.path.insert(0, 'tests/targets')\n\
     runpy.run_path(sys.argv[0], run_name='__main__')\n\
     used = resource.getrusage(resource.RUSAGE_SELF)\n\
-    sys.stderr.write('USED %f %d\\n' % (used.ru_utime + used.ru_stime, used.ru_maxrss))";
+    high = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')]\n\
+    sys.stderr.write('USED %f %s\\n' % (used.ru_utime + used.ru_stime, high[0]))";
 
 enum Arm<'a> {
     Bare,
@@ -120,45 +123,36 @@ fn one(
     memray: Option<&Path>,
     program: &Program,
 ) -> anyhow::Result<()> {
-    let mut arms = vec![Arm::Bare, Arm::Full(library), Arm::Sampled(library)];
-    arms.extend(memray.map(Arm::Memray));
     let folder = tempfile::tempdir()?;
-    let mut used: Vec<Vec<Used>> = vec![Vec::new(); arms.len()];
-    for round in 0..ROUNDS {
-        for turn in 0..arms.len() {
-            let arm = (round + turn) % arms.len();
-            // memray takes long, and is far from any limit.
-            if matches!(arms[arm], Arm::Memray(_)) && round >= FASTEST {
-                continue;
-            }
-            used[arm].push(run(of, &arms[arm], program, folder.path())?);
-        }
-    }
-    let time = |arm: usize| fastest(used[arm].iter().map(|u| u.0).collect());
-    let memory = |arm: usize| fastest(used[arm].iter().map(|u| u.1).collect()) / 1024.0;
     let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
-    let (bare, full, sampled) = (time(0), time(1), time(2));
+    let full = pairs(of, &Arm::Full(library), program, folder.path(), ROUNDS)?;
+    let sampled = pairs(of, &Arm::Sampled(library), program, folder.path(), ROUNDS)?;
+    let memray = memray.map(|packages| {
+        pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
+    });
+    let memray = memray.transpose()?.map(|m| format!("; memray's full mode {:.2}", m.ratio));
     let part = folder.path().join("full.part");
     let raw = std::fs::metadata(&part)?.len() as f64;
     let events = events(&part)?;
     let mut finished = Vec::new();
     compress(&part, &mut finished, &|_, _| {})?;
-    let memray = used.get(3).map(|_| format!("; memray's full mode {:.2}", time(3) / bare));
     table.add(
         &what("CPU of a program recorded with stacks, of that bare"),
-        full / bare,
+        full.ratio,
         program.full,
         format!(
-            "{full:.2} s of {bare:.2} s, {events} events, {:.1} ns each{}",
-            (full - bare) * 1e9 / events as f64,
+            "{:.2} s of {:.2} s, {events} events, {:.1} ns each{}",
+            full.time * full.ratio,
+            full.time,
+            full.time * (full.ratio - 1.0) * 1e9 / events as f64,
             memray.unwrap_or_default()
         ),
     );
     table.add(
         &what("CPU sampled every 512 KiB, of that bare"),
-        sampled / bare,
+        sampled.ratio,
         program.sampled,
-        format!("{sampled:.2} s of {bare:.2} s"),
+        format!("{:.2} s of {:.2} s", sampled.time * sampled.ratio, sampled.time),
     );
     table.add(
         &what("bytes an event while recording"),
@@ -172,20 +166,43 @@ fn one(
         program.finished,
         format!("{} bytes", finished.len()),
     );
-    table.add(
-        &what("MiB of RSS more"),
-        (memory(1) - memory(0)).max(0.0),
-        Some(MEMORY),
-        format!("{:.1} of {:.1} MiB", memory(1), memory(0)),
-    );
+    table.add(&what("MiB of RSS more"), full.memory, Some(MEMORY), String::new());
     Ok(())
 }
 
-/// Mean of the fastest, or smallest.
-fn fastest(mut arm: Vec<f64>) -> f64 {
-    arm.sort_by(f64::total_cmp);
-    arm.truncate(FASTEST);
-    arm.iter().sum::<f64>() / arm.len() as f64
+/// What an arm has used, beside a bare one.
+struct Beside {
+    /// Median of the ratios of processor time.
+    ratio: f64,
+    /// Median of the bare ones' seconds.
+    time: f64,
+    /// Median of what the highest RSS was more, in MiB.
+    memory: f64,
+}
+
+fn pairs(
+    of: &Interpreter,
+    arm: &Arm,
+    program: &Program,
+    folder: &Path,
+    rounds: usize,
+) -> anyhow::Result<Beside> {
+    let (mut ratios, mut times, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (here, there) = (round % 2, 1 - round % 2);
+        let bare = start(of, &Arm::Bare, program, folder, here)?;
+        let other = start(of, arm, program, folder, there)?;
+        let (bare, other) = (used(bare, program)?, used(other, program)?);
+        ratios.push(other.0 / bare.0);
+        times.push(bare.0);
+        memory.push((other.1 - bare.1) / 1024.0);
+    }
+    Ok(Beside { ratio: median(ratios), time: median(times), memory: median(memory) })
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
 }
 
 /// Allocations and frees in a trace.
@@ -205,8 +222,17 @@ fn memray(of: &Interpreter) -> Option<PathBuf> {
     set.is_there().then(|| set.folder())
 }
 
-fn run(of: &Interpreter, arm: &Arm, program: &Program, folder: &Path) -> anyhow::Result<Used> {
-    let mut command = Command::new(&of.program);
+/// Starts a program on a core of its own, where there are two.
+fn start(
+    of: &Interpreter,
+    arm: &Arm,
+    program: &Program,
+    folder: &Path,
+    core: usize,
+) -> anyhow::Result<Child> {
+    let mut command = Command::new("taskset");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    command.args(["-c", &(core % cores).to_string()]).arg(&of.program);
     let file = match arm {
         Arm::Full(_) => folder.join("full.part"),
         Arm::Sampled(_) => folder.join("sampled.part"),
@@ -228,7 +254,7 @@ fn run(of: &Interpreter, arm: &Arm, program: &Program, folder: &Path) -> anyhow:
             command.arg(&file);
         }
     }
-    let out = command
+    command
         .args(["-c", MEASURED])
         .args(program.words)
         .envs(of.env.iter().cloned())
@@ -236,7 +262,14 @@ fn run(of: &Interpreter, arm: &Arm, program: &Program, folder: &Path) -> anyhow:
         .current_dir(repository())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .output()?;
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("taskset (of util-linux) could not be started")
+}
+
+/// Waits for its end.
+fn used(child: Child, program: &Program) -> anyhow::Result<Used> {
+    let out = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     let used = text.lines().find_map(|l| {
         let (seconds, kib) = l.strip_prefix("USED ")?.split_once(' ')?;

@@ -70,10 +70,10 @@ pub(super) unsafe fn codes() -> &'static mut Codes {
 }
 
 /// Forgets all of them.
-pub(super) fn reset() {
+pub(super) fn reset(forked: bool) {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
-        *CODES.get() = None;
+        CODES.renew(None, forked);
         *WATCHED.get() = [0; BITS / 64];
     }
 }

@@ -17,6 +17,7 @@ use super::codes;
 use super::frame::word;
 use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
 use super::own::{INNER, Own, busy, own, tid};
+use super::plain;
 use super::python::{self, Allocator, DOMAINS, thread};
 use super::sample;
 use super::stack;
@@ -26,7 +27,7 @@ use super::wait;
 type Pointer = *mut c_void;
 
 /// A block that an allocator hands out lies at most so far behind the one that it took: what `PYTHONMALLOC=debug` puts before.
-const HEAD: u64 = 64;
+pub(super) const HEAD: u64 = 64;
 
 /// Who has a thread state may not have the GIL: there is an interpreter with one of its own, or no GIL at all.
 static OTHERS: AtomicBool = AtomicBool::new(false);
@@ -51,6 +52,7 @@ pub(super) unsafe fn install(minor: u8, sampled: bool) {
         };
     }
     OTHERS.store(python::is_free_threaded(), Ordering::Relaxed);
+    plain::forget();
     for domain in DOMAINS {
         let Some(before) = python::allocator(domain) else { continue };
         let functions = of!(8 9 10 11 12 13 14 15);
@@ -95,8 +97,30 @@ unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usiz
     // SAFETY: the table that `install` made.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
-        handing_out::<V, S>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size))
+        if S && size <= plain::LARGEST && plain::is_known() {
+            let own = own();
+            if (*own).depth == 0 && sample::passes(own, size) {
+                return (before.malloc.unwrap_unchecked())(before.ctx, size);
+            }
+        }
+        match S {
+            true => malloc_maybe::<V>(before, size),
+            false => {
+                handing_out::<V, S>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size))
+            }
+        }
     }
+}
+
+/// A call of malloc that may be a sample, or of which that must be known.
+///
+/// # Safety
+///
+/// As `malloc`.
+#[inline(never)]
+unsafe fn malloc_maybe<const V: u8>(before: &Allocator, size: usize) -> Pointer {
+    // SAFETY: the caller's promise.
+    unsafe { handing_out::<V, true>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size)) }
 }
 
 unsafe extern "C" fn calloc<const V: u8, const S: bool>(
@@ -132,6 +156,7 @@ unsafe fn handing_out<const V: u8, const S: bool>(
         let block = call();
         (*own).depth -= 1;
         if S {
+            plain::learn(size);
             if due || (*own).inners != 0 {
                 taken::<V>(own, block, size, due);
             }
@@ -158,6 +183,7 @@ unsafe fn taken<const V: u8>(own: *mut Own, block: Pointer, size: usize, due: bo
     unsafe {
         if (*own).depth == 0 && is_active() {
             if (*own).inners != 0 {
+                plain::unlearn(own, block as u64, size);
                 others(own, block as u64);
             }
             if due && !block.is_null() {

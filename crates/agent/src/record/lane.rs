@@ -69,6 +69,22 @@ impl<T> Shared<T> {
     pub(super) const fn get(&self) -> *mut T {
         self.0.get()
     }
+
+    /// Puts another value there. In a fork, whose parent's other threads may have been at work on it and are not there any more,
+    /// what it was is left where it is.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else touches it now.
+    pub(super) unsafe fn renew(&self, value: T, forked: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match forked {
+                true => std::ptr::write(self.get(), value),
+                false => *self.get() = value,
+            }
+        }
+    }
 }
 
 const fn lane(number: u16) -> Lane {

@@ -309,9 +309,13 @@ pub unsafe extern "C" fn mmap(
     fd: c_int,
     offset: c_long,
 ) -> Pointer {
-    // SAFETY: the caller's request, as the C library passes it on.
+    // Before it is found, as the C library passes it on.
+    // SAFETY: the caller's request.
     let mapped = unsafe {
-        libc::syscall(libc::SYS_mmap, at, length, protection, flags, fd, offset) as usize as Pointer
+        real::mmap(at, length, protection, flags, fd, offset).unwrap_or_else(|| {
+            libc::syscall(libc::SYS_mmap, at, length, protection, flags, fd, offset) as usize
+                as Pointer
+        })
     };
     let own = own();
     // SAFETY: this thread's words.
@@ -352,7 +356,10 @@ pub unsafe extern "C" fn munmap(at: Pointer, length: usize) -> c_int {
         mapping(own, escape::UNMAPPED, at as u64, length as u64, false);
     }
     // SAFETY: the caller's request.
-    unsafe { libc::syscall(libc::SYS_munmap, at, length) as c_int }
+    unsafe {
+        real::munmap(at, length)
+            .unwrap_or_else(|| libc::syscall(libc::SYS_munmap, at, length) as c_int)
+    }
 }
 
 /// `fork(2)`.

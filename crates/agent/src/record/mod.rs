@@ -21,6 +21,7 @@
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
 //! | `hooks`, `python` | Python's allocators; CPython by name |
 //! | `arenas` | when pymalloc takes and gives back arenas |
+//! | `plain` | whether small blocks are pymalloc's |
 //! | `sample` | one allocation in so many bytes |
 //! | `stack`, `frame` | each thread's frames as last seen, and frames read raw |
 //! | `nodes`, `codes` | stacks as a tree, and the code objects in it |
@@ -37,6 +38,7 @@ mod lane;
 mod malloc;
 mod nodes;
 mod own;
+mod plain;
 mod python;
 mod real;
 mod sample;

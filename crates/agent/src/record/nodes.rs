@@ -56,7 +56,7 @@ impl Nodes {
 }
 
 /// Forgets all nodes.
-pub(super) fn reset() -> Result<(), String> {
+pub(super) fn reset(forked: bool) -> Result<(), String> {
     let nothing = Node { instruction: GONE, parent: 0, next: 0 };
     let mut nodes = Nodes { all: Vec::new(), table: Vec::new() };
     let room = nodes.all.try_reserve(FIRST_TABLE).and(nodes.table.try_reserve_exact(FIRST_TABLE));
@@ -65,7 +65,7 @@ pub(super) fn reset() -> Result<(), String> {
     nodes.table.resize(FIRST_TABLE, 0);
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
-        *NODES.get() = nodes;
+        NODES.renew(nodes, forked);
         *REFUSED.get() = 0;
     }
     Ok(())

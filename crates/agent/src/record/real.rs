@@ -3,7 +3,7 @@
 //! Found by name at the first call. Until it is found, what the search itself asks for comes from a few pages of our own, which
 //! are never given back.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::own::own;
@@ -47,6 +47,8 @@ functions! {
     posix_memalign: fn(into: *mut Pointer, align: usize, size: usize) -> c_int;
     valloc: fn(size: usize) -> Pointer;
     pvalloc: fn(size: usize) -> Pointer;
+    mmap: fn(at: Pointer, length: usize, protection: c_int, flags: c_int, fd: c_int, offset: c_long) -> Pointer;
+    munmap: fn(at: Pointer, length: usize) -> c_int;
     fork: fn() -> c_int;
     _exit: fn(code: c_int) -> ();
     execve: fn(file: *const i8, argv: *const *const i8, envp: *const *const i8) -> c_int;

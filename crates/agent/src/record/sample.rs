@@ -36,12 +36,12 @@ static LOCK: AtomicBool = AtomicBool::new(false);
 static TAKEN: Shared<Option<Taken>> = Shared::new(None);
 
 /// Begins anew, with this mean of the bytes between two samples.
-pub(super) fn reset(every: u64) {
+pub(super) fn reset(every: u64, forked: bool) {
     EVERY.store(every, Ordering::Relaxed);
     LOCK.store(false, Ordering::Release);
     BITMAP.iter().for_each(|bits| bits.store(0, Ordering::Relaxed));
     // SAFETY: nothing is recorded yet, or any more.
-    unsafe { *TAKEN.get() = Some(Taken::default()) };
+    unsafe { TAKEN.renew(Some(Taken::default()), forked) };
 }
 
 /// Whether an allocation of this size is a sample.
@@ -51,6 +51,19 @@ pub(super) fn is_due(own: *mut Own, size: usize) -> bool {
     unsafe {
         (*own).left = (*own).left.wrapping_sub(size as i64);
         (*own).left < 0 && draw(own, size)
+    }
+}
+
+/// Counts an allocation that is none, or leaves it to [`is_due`].
+#[inline(always)]
+pub(super) fn passes(own: *mut Own, size: usize) -> bool {
+    // SAFETY: this thread's words.
+    unsafe {
+        let left = (*own).left.wrapping_sub(size as i64);
+        if left >= 0 {
+            (*own).left = left;
+        }
+        left >= 0
     }
 }
 
@@ -207,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_noticed_is_and_little_else() {
-        reset(1);
+        reset(1, false);
         let block = |i: u64| 0x7f00_0000_0000 + 48 * i;
         watch(block(1_000_000));
         for i in 0..100_000 {

@@ -106,20 +106,23 @@ pub(super) fn code_freed(first: u32) {
 }
 
 /// Forgets all stacks: at the begin, and in a fork, whose trace is its own.
-pub(super) fn reset(check: bool) -> Result<(), String> {
+pub(super) fn reset(check: bool, forked: bool) -> Result<(), String> {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
-        for (_, chain) in (*CHAINS.get()).drain(..) {
-            libc::munmap(chain.cast(), std::mem::size_of::<Chain>());
+        if !forked {
+            for (_, chain) in (*CHAINS.get()).drain(..) {
+                libc::munmap(chain.cast(), std::mem::size_of::<Chain>());
+            }
         }
+        CHAINS.renew(Vec::new(), forked);
         if (*SCRATCH.get()).is_null() {
             *SCRATCH.get() = state::pages(DEEPEST * 8)?.cast();
         }
         *CHECKED.get() = (check, 0, 0);
         *TOO_DEEP.get() = 0;
     }
-    codes::reset();
-    nodes::reset()
+    codes::reset(forked);
+    nodes::reset(forked)
 }
 
 /// Stacks that were walked twice, and those that came out otherwise.

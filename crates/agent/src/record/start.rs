@@ -145,9 +145,9 @@ pub(super) fn over(lane: &mut Lane) {
 fn ready(forked: bool) -> Result<(), String> {
     let Some(wanted) = state::wanted() else { return Err("nothing is wanted".into()) };
     lane::reset(forked)?;
-    stack::reset(wanted.check)?;
+    stack::reset(wanted.check, forked)?;
     if let Some(every) = wanted.every {
-        sample::reset(every);
+        sample::reset(every, forked);
     }
     Ok(())
 }

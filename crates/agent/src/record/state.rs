@@ -136,7 +136,11 @@ impl Drop for State {
 }
 
 impl State {
+    /// The file, where it is this process's: one that was cloned past `fork`, or by `vfork`, has its parent's here.
     fn file(&mut self) -> Option<&mut File> {
+        if pid() != std::process::id() {
+            return None;
+        }
         // SAFETY: the lock.
         unsafe { (*FILE.get()).as_mut() }
     }
@@ -164,6 +168,9 @@ impl State {
 
     /// Nothing more is recorded; `why`, where the program goes on.
     pub(super) fn end(&mut self, why: Option<String>) {
+        if pid() != std::process::id() {
+            return;
+        }
         MODE.store(after(), Ordering::Relaxed);
         // SAFETY: the lock.
         let Some(mut file) = (unsafe { (*FILE.get()).take() }) else { return };

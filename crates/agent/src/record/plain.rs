@@ -1,0 +1,51 @@
+//! Whether Python's small blocks come from pymalloc: then a sampled recording need not look at how each is made.
+//!
+//! What malloc hands out within a call of Python's allocators must not be drawn twice, so it is known of a thread that it is within
+//! one. pymalloc takes small blocks from its own pools; what it does take from malloc meanwhile, for its tables, is an event of
+//! malloc's. That pymalloc is what stands behind the hooks is not asked but seen: of many calls in a row none took its block from
+//! malloc.
+//!
+//! Invariant: known only until hooks are installed again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::hooks::HEAD;
+use super::own::Own;
+
+/// Bytes of a block that is small, whatever `PYTHONMALLOC=debug` puts around it: pymalloc's are up to 512.
+pub(super) const LARGEST: usize = 512 - HEAD as usize;
+/// Calls in a row.
+const MANY: u32 = 10_000;
+
+static SEEN: AtomicU32 = AtomicU32::new(0);
+
+/// Whether small blocks are pymalloc's.
+#[inline(always)]
+pub(super) fn is_known() -> bool {
+    SEEN.load(Ordering::Relaxed) == MANY
+}
+
+/// A call has handed out a block.
+#[inline(always)]
+pub(super) fn learn(size: usize) {
+    // Read and written without care: what is lost is a call. With the GIL but for free-threaded builds.
+    let seen = SEEN.load(Ordering::Relaxed);
+    if seen < MANY && (1..=LARGEST).contains(&size) {
+        let _ = SEEN.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// A call has handed out a block, and malloc something meanwhile.
+pub(super) fn unlearn(own: *mut Own, block: u64, size: usize) {
+    // SAFETY: this thread's words.
+    let (inner, inners) = unsafe { ((*own).inner, (*own).inners as usize) };
+    let is_its = |(at, _): &(u64, u64)| block.wrapping_sub(*at) < HEAD;
+    if size <= LARGEST && inner[..inners].iter().any(is_its) {
+        forget();
+    }
+}
+
+/// Others may stand behind the hooks now.
+pub(super) fn forget() {
+    SEEN.store(0, Ordering::Relaxed);
+}
