@@ -15,9 +15,9 @@ use pydefrag_trace::{Trace, compress, event::Event};
 
 use crate::table::Table;
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 7;
 /// memray takes long, and is far from any limit.
-const ROUNDS_OF_MEMRAY: usize = 3;
+const ROUNDS_OF_MEMRAY: usize = 1;
 const SAMPLE: u64 = 512 << 10;
 
 /// A program, and the limits on what recording may make of its time.
