@@ -102,31 +102,19 @@ pub(super) fn is(node: u32, parent: u32, instruction: u64) -> bool {
     nodes.all.get(node as usize).is_some_and(|n| n.instruction == instruction && n.parent == parent)
 }
 
+/// The caller's node of a node, if that is this instruction's. With the GIL.
+#[inline(always)]
+pub(super) fn parent(node: u32, instruction: u64) -> Option<u32> {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    nodes.all.get(node as usize).filter(|n| n.instruction == instruction).map(|n| n.parent)
+}
+
 /// The node of an instruction called from another node.
 ///
 /// # Safety
 ///
 /// `frame` is one that runs, at that instruction.
-#[inline(always)]
-pub(super) unsafe fn intern<const V: u8>(
-    lane: &mut Lane,
-    parent: u32,
-    frame: u64,
-    instruction: u64,
-) -> u32 {
-    let expected = lane.model.expected_node();
-    match is(expected, parent, instruction) {
-        true => expected,
-        // SAFETY: the caller's promise.
-        false => unsafe { find::<V>(lane, parent, frame, instruction) },
-    }
-}
-
-/// The same, by the table.
-///
-/// # Safety
-///
-/// As [`intern`].
 #[inline(never)]
 pub(super) unsafe fn find<const V: u8>(
     lane: &mut Lane,
@@ -158,7 +146,7 @@ pub(super) unsafe fn find<const V: u8>(
 ///
 /// # Safety
 ///
-/// As [`intern`].
+/// As [`find`].
 #[cold]
 #[inline(never)]
 unsafe fn enter<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {

@@ -11,7 +11,7 @@ use pydefrag_trace::event::NO_STACK;
 use super::codes::{self, codes};
 use super::frame::At;
 use super::lane::{Lane, NOBODY, Shared};
-use super::nodes::{self, find, intern};
+use super::nodes::{self, find};
 use super::state;
 
 /// Frames of a thread that are kept; a deeper stack has no node.
@@ -51,6 +51,22 @@ impl Chain {
     fn truncate(&mut self) {
         self.count = 1;
         self.seen[0] = Seen::new(0);
+    }
+
+    /// The frame is seen at an instruction; it is marked, if it waits for the next one.
+    ///
+    /// # Safety
+    ///
+    /// It and the next one run.
+    #[inline(always)]
+    unsafe fn set<const V: u8, const S: bool>(&mut self, i: usize, instruction: u64, node: u32) {
+        let callee = if i + 1 < self.count { self.at(i + 1).frame } else { 0 };
+        let seen = self.at(i);
+        (seen.instruction, seen.node, seen.marked) = (instruction, node, 0);
+        if At::<V>::marks(S) && callee != 0 {
+            // SAFETY: the caller's promise.
+            seen.marked = unsafe { At::<V>::mark(seen.frame, callee) };
+        }
     }
 
     #[inline(always)]
@@ -257,21 +273,63 @@ unsafe fn renew<const V: u8, const S: bool>(lane: &mut Lane, from: usize) -> u32
     // SAFETY: the caller's promise.
     unsafe {
         let chain = lane.chain;
+        let count = (*chain).count;
+        if let Some(node) = renew_as_expected::<V, S>(lane, from) {
+            return node;
+        }
         let mut node = (*chain).at(from - 1).node;
-        for i in from..(*chain).count {
+        for i in from..count {
             let frame = (*chain).at(i).frame;
             let instruction = At::<V>::instruction(frame);
             if !At::<V>::is_shim(frame) {
-                node = intern::<V>(lane, node, frame, instruction);
+                node = find::<V>(lane, node, frame, instruction);
             }
-            let callee = if i + 1 < (*chain).count { (*chain).at(i + 1).frame } else { 0 };
-            let seen = (*chain).at(i);
-            (seen.instruction, seen.node, seen.marked) = (instruction, node, 0);
-            if At::<V>::marks(S) && callee != 0 {
-                seen.marked = At::<V>::mark(frame, callee);
-            }
+            (*chain).set::<V, S>(i, instruction, node);
         }
         node
+    }
+}
+
+/// The same without a search, where the stack is the one that is expected, and few frames are new.
+///
+/// # Safety
+///
+/// As [`renew`].
+#[inline(always)]
+unsafe fn renew_as_expected<const V: u8, const S: bool>(
+    lane: &mut Lane,
+    from: usize,
+) -> Option<u32> {
+    /// More frames are looked up one by one.
+    const FEW: usize = 6;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let chain = lane.chain;
+        let count = (*chain).count;
+        if count - from > FEW {
+            return None;
+        }
+        let expected = lane.model.expected_node();
+        let mut node = expected;
+        for i in (from..count).rev() {
+            let frame = (*chain).at(i).frame;
+            if !At::<V>::is_shim(frame) {
+                node = nodes::parent(node, At::<V>::instruction(frame))?;
+            }
+        }
+        if node != (*chain).at(from - 1).node {
+            return None;
+        }
+        node = expected;
+        for i in (from..count).rev() {
+            let frame = (*chain).at(i).frame;
+            let instruction = At::<V>::instruction(frame);
+            (*chain).set::<V, S>(i, instruction, node);
+            if !At::<V>::is_shim(frame) {
+                node = nodes::parent(node, instruction)?;
+            }
+        }
+        Some(expected)
     }
 }
 
@@ -289,6 +347,28 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
     // SAFETY: the caller's promise: frames are followed from the innermost outwards.
     unsafe {
         let chain = &mut *lane.chain;
+        let count = chain.count;
+        // Most often a function was called, or has returned.
+        if count > 2 && innermost != 0 {
+            let last = chain.at(count - 1).frame;
+            let before = chain.at(count - 2).frame;
+            let caller = At::<V>::previous(innermost);
+            if caller == last && count + 1 < DEEPEST {
+                *chain.at(count) = Seen::new(innermost);
+                chain.count = count + 1;
+                if let Some(changed) = compare::<V, S>(chain, count - 1) {
+                    return renew::<V, S>(lane, changed.min(count - 1));
+                }
+            } else if innermost == before && caller == chain.at(count - 3).frame {
+                chain.count = count - 1;
+                if let Some(changed) = compare::<V, S>(chain, count - 3) {
+                    return match changed == count - 2 {
+                        true => self::innermost::<V>(lane, count - 2),
+                        false => renew::<V, S>(lane, changed),
+                    };
+                }
+            }
+        }
         let count = chain.count;
         let mut new = [0; NEW];
         let mut news = 0;
