@@ -34,7 +34,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(of: &Interpreter, folder: &Path) -> Service {
+    fn start(of: &Interpreter, folder: &Path, allocator: Option<&str>) -> Service {
         let file = folder.join("service.py");
         std::fs::write(&file, SERVICE).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pydefrag"));
@@ -44,6 +44,7 @@ impl Service {
             .args(&of.args)
             .arg(&file)
             .envs(of.env.iter().map(|(k, v)| (k, v)))
+            .envs(allocator.map(|name| ("PYTHONMALLOC", name)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -90,9 +91,11 @@ fn allocated_by(recording: &Recording, name: &str) -> u64 {
 
 #[test]
 fn a_process_that_waits_is_recorded_while_it_is_asked_to_be() {
-    for of in every_minor() {
+    // Each takes the hooks' place while the interpreter starts.
+    let others = two().into_iter().flat_map(|of| [(of, Some("debug")), (of, Some("malloc"))]);
+    for (of, allocator) in every_minor().into_iter().map(|of| (of, None)).chain(others) {
         let folder = tempfile::tempdir().unwrap();
-        let mut service = Service::start(of, folder.path());
+        let mut service = Service::start(of, folder.path(), allocator);
         service.tell("grow(2000)");
         let file = folder.path().join("first.pdtrace");
         let part = folder.path().join("first.pdtrace.part");
@@ -154,7 +157,7 @@ fn who_cannot_be_asked_is_told_why() {
     let us = std::process::id() as i32;
     assert!(said(us, &[]).contains("has no agent that could record it"));
     assert!(said(i32::MAX, &[]).contains("there is no process"));
-    let service = Service::start(of, folder.path());
+    let service = Service::start(of, folder.path(), None);
     let resting = said(service.pid, &[]);
     assert!(resting.contains("allocates next to nothing"), "{resting}");
     service.end();

@@ -7,6 +7,8 @@
 const PREDICTIONS: usize = 4096;
 /// Size classes by which addresses are predicted: 16 bytes each, the last has all that is larger.
 const CLASSES: usize = 34;
+/// Largest size that pymalloc serves; of anything larger malloc makes a chunk, with a head of 8 bytes.
+const SMALL: u64 = 512;
 
 /// Stack and size of an allocation, as last seen after the same history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,10 +55,15 @@ impl Model {
         &mut self.next[class]
     }
 
-    /// Bytes from an allocation's begin to where the next of its class is expected.
+    /// Bytes from an allocation's begin to where the next of its class is expected: a size class of pymalloc's, or a chunk of
+    /// malloc's.
     #[inline(always)]
     pub(crate) fn step(size: u32) -> u64 {
-        u64::from(size).div_ceil(16).min(CLASSES as u64 - 1) * 16
+        let size = u64::from(size);
+        match size <= SMALL {
+            true => size.div_ceil(16) * 16,
+            false => (size + 23) & !15,
+        }
     }
 
     /// The stack that is expected next.

@@ -163,7 +163,7 @@ unsafe fn handing_out<const V: u8, const S: bool>(
         } else if (*own).depth == 0 {
             match state::mode() {
                 state::ON => allocated::<V, S>(own, block, size),
-                state::WAITING => wait::look(own),
+                state::WAITING => wait::look_in_hook(own),
                 _ => {}
             }
         }

@@ -12,8 +12,8 @@ use pydefrag_trace::event::{Domain, NO_GIL, escape};
 
 use super::lane::{alloc_beside, beside, free_beside, gil, on};
 use super::own::{BUSY, Own, busy, own};
-use super::state::is_active;
-use super::{hooks, python, real, sample, start};
+use super::state::{self, is_active};
+use super::{hooks, python, real, sample, start, wait};
 
 type Pointer = *mut c_void;
 
@@ -113,7 +113,11 @@ fn handing_out(size: usize, call: impl FnOnce() -> Pointer) -> Pointer {
     unsafe {
         let depth = (*own).depth;
         if depth >= BUSY || !is_active() {
-            return call();
+            let block = call();
+            if depth == 0 && state::mode() == state::WAITING {
+                wait::look(own);
+            }
+            return block;
         }
         (*own).depth = depth + BUSY;
         let block = call();

@@ -75,7 +75,7 @@ fn draw(own: *mut Own, size: usize) -> bool {
         if !is_active() {
             (*own).left = IDLE;
             if state::mode() == state::WAITING {
-                wait::look(own);
+                wait::look_in_hook(own);
             }
             return false;
         }

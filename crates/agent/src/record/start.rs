@@ -9,7 +9,7 @@ use pydefrag_trace::event::escape;
 use super::lane::Lane;
 use super::own::{BUSY, busy, own};
 use super::state::{self, State, VARIABLE, Wanted, state};
-use super::wait::Asked;
+use super::wait::{self, Asked};
 use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack};
 
 unsafe extern "C" {
@@ -104,7 +104,8 @@ fn hook(minor: u8, sampled: bool) {
 pub(super) fn on_demand(asked: Asked) -> Result<(), String> {
     let base = state::wanted().ok_or("nothing is wanted")?;
     let (minor, sampled) = (malloc::minor(), asked.every.is_some());
-    let outermost = hooks::are_outermost();
+    // Where others stand over ours, those stay as they are; where ours have gone, they are put there again.
+    let outermost = hooks::are_outermost() || !wait::hooks_are_called();
     if !outermost && sampled {
         return Err(
             "another tool's hooks lie over the agent's: it can be recorded without --sample".into(),

@@ -9,12 +9,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde::Deserialize;
 
 use super::own::{Own, busy};
-use super::{hooks, start, state};
+use super::{hooks, python, start, state};
 
 /// Allocations between two looks for a request.
 const BETWEEN: u32 = 4096;
@@ -37,7 +37,25 @@ fn file(what: &str) -> Option<PathBuf> {
     Some(PathBuf::from(folder).with_file_name(format!("{what}.{}", std::process::id())))
 }
 
-/// Python has handed out a block, and nothing is recorded: now and then it is looked whether that is to change.
+/// Python's hooks are called.
+static ARE_CALLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether Python's hooks were called since the program began: else the interpreter has put other allocators in their place.
+pub(super) fn hooks_are_called() -> bool {
+    ARE_CALLED.load(Ordering::Relaxed)
+}
+
+/// A hook has handed out a block, and nothing is recorded: now and then it is looked whether that is to change.
+#[cold]
+pub(super) fn look_in_hook(own: *mut Own) {
+    // While an interpreter starts it may still put others there.
+    if !hooks_are_called() && python::is_initialized() {
+        ARE_CALLED.store(true, Ordering::Relaxed);
+    }
+    look(own);
+}
+
+/// The same, for a block of malloc's, outside of Python's allocators.
 #[cold]
 pub(super) fn look(own: *mut Own) {
     // Read and written without care: what is lost is a look.
