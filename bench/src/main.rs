@@ -1,10 +1,11 @@
 //! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look |
-//! -- run | -- record | -- heal …]`.
+//! -- run | -- record | -- reading | -- heal …]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
-//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program, `record` what being recorded does,
-//! `heal` what giving memory back leaves of it (`heal --write` puts that into `docs/heal-benchmarks.md`).
+//! objects costs, `map` what the map of them does, `look` the HTML report, `run` what being followed costs a program,
+//! `record` what being recorded does, `reading` what reporting a recording does, `heal` what giving memory back leaves of it
+//! (`heal --write` puts that into `docs/heal-benchmarks.md`).
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod look;
 mod map;
 mod objects;
 mod peak;
+mod reading;
 mod record;
 mod run;
 mod table;
@@ -31,10 +33,10 @@ fn main() -> anyhow::Result<()> {
         // Another: looks at a process once and says what that cost.
         Some("explain") => return map::child(&args[1..]),
         Some("heal") => return heal::measure(&build_tool()?, &args[1..]),
-        Some("--write" | "objects" | "map" | "look" | "run" | "record") | None => {}
+        Some("--write" | "objects" | "map" | "look" | "run" | "record" | "reading") | None => {}
         Some(other) => {
             bail!(
-                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run | record | heal]"
+                "unknown argument {other}; usage: pydefrag-bench [--write | objects | map | look | run | record | reading | heal]"
             )
         }
     }
@@ -56,6 +58,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only == Some("record") {
         record::measure(&mut table)?;
+    }
+    if only == Some("reading") {
+        reading::measure(&tool, &mut table)?;
     }
     if only.is_some() {
         print!("{}", table.markdown());

@@ -90,8 +90,8 @@ const MEASURED: &str = "import resource, runpy, sys\n\
 
 enum Arm<'a> {
     Bare,
-    Full(&'a Path),
-    Sampled(&'a Path),
+    Full,
+    Sampled,
     Memray(&'a Path),
 }
 
@@ -99,7 +99,6 @@ enum Arm<'a> {
 type Used = (f64, f64);
 
 pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
-    let library = repository().join("target/release/deps/libpydefrag_agent.so");
     for program in &PROGRAMS {
         for name in ["3.11", "3.13"] {
             let Some(of) = Interpreters::load().get(name) else {
@@ -110,7 +109,7 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
             if memray.is_none() {
                 eprintln!("not run: memray on {name} (cargo xtask packages brings it)");
             }
-            one(table, of, &library, memray.as_deref(), program)?;
+            one(table, of, memray.as_deref(), program)?;
         }
     }
     Ok(())
@@ -119,14 +118,13 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
 fn one(
     table: &mut Table,
     of: &Interpreter,
-    library: &Path,
     memray: Option<&Path>,
     program: &Program,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
-    let full = pairs(of, &Arm::Full(library), program, folder.path(), ROUNDS)?;
-    let sampled = pairs(of, &Arm::Sampled(library), program, folder.path(), ROUNDS)?;
+    let full = pairs(of, &Arm::Full, program, folder.path(), ROUNDS)?;
+    let sampled = pairs(of, &Arm::Sampled, program, folder.path(), ROUNDS)?;
     let memray = memray.map(|packages| {
         pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
     });
@@ -200,13 +198,13 @@ fn pairs(
     Ok(Beside { ratio: median(ratios), time: median(times), memory: median(memory) })
 }
 
-fn median(mut of: Vec<f64>) -> f64 {
+pub(crate) fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of[of.len() / 2]
 }
 
 /// Allocations and frees in a trace.
-fn events(part: &Path) -> anyhow::Result<u64> {
+pub(crate) fn events(part: &Path) -> anyhow::Result<u64> {
     let trace = Trace::open(part)?;
     let mut count = 0;
     trace.events().each(&|_, _| {}, &mut |_, event| {
@@ -222,6 +220,21 @@ fn memray(of: &Interpreter) -> Option<PathBuf> {
     set.is_there().then(|| set.folder())
 }
 
+/// The command of an interpreter whose program is recorded into a file.
+pub(crate) fn recorded(of: &Interpreter, file: &Path, every: Option<u64>) -> Command {
+    let mut command = Command::new(&of.program);
+    preload(&mut command, file, every);
+    command
+}
+
+fn preload(command: &mut Command, file: &Path, every: Option<u64>) {
+    let library = repository().join("target/release/deps/libpydefrag_agent.so");
+    let wanted = serde_json::json!({
+        "path": file, "tool": "bench", "library": library, "every": every,
+    });
+    command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
+}
+
 /// Starts a program on a core of its own, where there are two.
 fn start(
     of: &Interpreter,
@@ -234,20 +247,15 @@ fn start(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     command.args(["-c", &(core % cores).to_string()]).arg(&of.program);
     let file = match arm {
-        Arm::Full(_) => folder.join("full.part"),
-        Arm::Sampled(_) => folder.join("sampled.part"),
+        Arm::Full => folder.join("full.part"),
+        Arm::Sampled => folder.join("sampled.part"),
         _ => folder.join("memray"),
     };
     let _ = std::fs::remove_file(&file);
     match arm {
         Arm::Bare => {}
-        Arm::Full(library) | Arm::Sampled(library) => {
-            let every = matches!(arm, Arm::Sampled(_)).then_some(SAMPLE);
-            let wanted = serde_json::json!({
-                "path": file, "tool": "bench", "library": library, "every": every,
-            });
-            command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
-        }
+        Arm::Full => preload(&mut command, &file, None),
+        Arm::Sampled => preload(&mut command, &file, Some(SAMPLE)),
         Arm::Memray(packages) => {
             command.env("PYTHONPATH", packages);
             command.args(["-m", "memray", "run", "--trace-python-allocators", "-q", "-f", "-o"]);
