@@ -1,5 +1,5 @@
 //! Side-by-side measurements: `cargo run --release -p pydefrag-bench [-- --write | -- objects | -- map | -- look |
-//! -- run | -- record | -- reading | -- heal …]`.
+//! -- run | -- record [PROGRAM…] | -- reading | -- heal …]`.
 //!
 //! Everything is a ratio of two things measured in turn in one run, the median of several. `--write`
 //! puts the table with the date and the machine into `docs/benchmarks.md`; `objects` measures only what explaining
@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
         run::measure(&tool, &mut table)?;
     }
     if only == Some("record") {
-        record::measure(&mut table)?;
+        record::measure(&mut table, &args[1..])?;
     }
     if only == Some("reading") {
         reading::measure(&tool, &mut table)?;

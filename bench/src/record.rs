@@ -15,7 +15,9 @@ use pydefrag_trace::{Trace, compress, event::Event};
 
 use crate::table::Table;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 25;
+/// Of a program without a limit.
+const FEW_ROUNDS: usize = 5;
 /// memray takes long, and is far from any limit.
 const ROUNDS_OF_MEMRAY: usize = 1;
 const SAMPLE: u64 = 512 << 10;
@@ -98,8 +100,11 @@ enum Arm<'a> {
 /// Seconds of processor time, and the highest RSS in KiB.
 type Used = (f64, f64);
 
-pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
-    for program in &PROGRAMS {
+/// Measures all programs, or those whose names are given.
+pub(crate) fn measure(table: &mut Table, only: &[String]) -> anyhow::Result<()> {
+    let known = |name: &String| PROGRAMS.iter().any(|p| p.name == name);
+    anyhow::ensure!(only.iter().all(known), "no such program: {}", PROGRAMS.map(|p| p.name).join(", "));
+    for program in PROGRAMS.iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p.name)) {
         for name in ["3.11", "3.13"] {
             let Some(of) = Interpreters::load().get(name) else {
                 eprintln!("not run: {name} (no source)");
@@ -123,8 +128,9 @@ fn one(
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
-    let full = pairs(of, &Arm::Full, program, folder.path(), ROUNDS)?;
-    let sampled = pairs(of, &Arm::Sampled, program, folder.path(), ROUNDS)?;
+    let rounds = if program.full.is_some() { ROUNDS } else { FEW_ROUNDS };
+    let full = pairs(of, &Arm::Full, program, folder.path(), rounds)?;
+    let sampled = pairs(of, &Arm::Sampled, program, folder.path(), rounds)?;
     let memray = memray.map(|packages| {
         pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
     });
