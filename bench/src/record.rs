@@ -103,7 +103,11 @@ type Used = (f64, f64);
 /// Measures all programs, or those whose names are given.
 pub(crate) fn measure(table: &mut Table, only: &[String]) -> anyhow::Result<()> {
     let known = |name: &String| PROGRAMS.iter().any(|p| p.name == name);
-    anyhow::ensure!(only.iter().all(known), "no such program: {}", PROGRAMS.map(|p| p.name).join(", "));
+    anyhow::ensure!(
+        only.iter().all(known),
+        "no such program: {}",
+        PROGRAMS.map(|p| p.name).join(", ")
+    );
     for program in PROGRAMS.iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p.name)) {
         for name in ["3.11", "3.13"] {
             let Some(of) = Interpreters::load().get(name) else {
