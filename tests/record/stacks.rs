@@ -47,3 +47,15 @@ fn they_are_tracebacks() {
         assert!(planted > 600, "{}: {planted} places", of.name);
     }
 }
+
+/// A frame that waits goes on elsewhere, which its mark does not tell (`frame.f_lineno`, as in test_pdb).
+#[test]
+fn a_debugger_may_have_a_frame_jump() {
+    for of in every_minor() {
+        let recorded = recorded(of, &["--check-stacks", "--no-report"], &["jumping.py"]);
+        let trace = recorded.trace();
+        let end = trace.end.as_ref().expect("an end");
+        assert!(end.checked_stacks.is_some_and(|n| n > 1000), "{}", of.name);
+        assert_eq!(end.wrong_stacks, Some(0), "{}", of.name);
+    }
+}

@@ -6,6 +6,8 @@
 //! frame outside of it. (An exception that comes instead of a value does not touch the slot; but the frame then allocates a
 //! traceback, and is seen at another instruction. So marks need every event, and a sampled recording does without them.)
 //!
+//! A debugger may have a waiting frame go on elsewhere, but only from within a trace function: marks are not asked there.
+//!
 //! Invariant: nothing is remembered here. Frames are read in the thread that they belong to, during a call that its innermost
 //! one has made, directly or not: they stand still.
 
@@ -41,6 +43,8 @@ const STACKTOP: u64 = 64;
 const LOCALSPLUS: u64 = 72;
 const FUNCTION: u64 = 16;
 const IS_ENTRY_11: u64 = 68;
+/// Bytes from `PyThreadState.tracing` to `cframe` (3.11, 3.12) or `current_frame` (3.13).
+const TRACING: u64 = 12;
 /// `enum _frameowner`.
 const OWNED_BY_THREAD: u8 = 0;
 const OWNED_BY_GENERATOR: u8 = 1;
@@ -123,6 +127,21 @@ impl<const V: u8> At<V> {
     #[inline(always)]
     pub(super) const fn marks(sampled: bool) -> bool {
         V >= 11 && V <= 13 && !sampled
+    }
+
+    /// Whether marks tell nothing now: the thread is within a trace function, which may have a waiting frame go on elsewhere
+    /// (`frame.f_lineno = …`), and nowhere else may anybody.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::innermost`].
+    #[inline(always)]
+    pub(super) unsafe fn is_traced(thread: u64) -> bool {
+        let innermost = match Self::F.innermost {
+            Innermost::Frame(at) | Innermost::Cframe(at, _) => at,
+        };
+        // SAFETY: the caller's promise. `tracing` and one `int` more stand before it in 3.11 to 3.13, and it is aligned.
+        unsafe { int(thread + innermost - TRACING) != 0 }
     }
 
     /// Whether the frame waits where it was marked: `marked` is what [`At::mark`] said.

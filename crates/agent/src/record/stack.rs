@@ -174,20 +174,21 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
     // SAFETY: the caller's promise.
     unsafe {
         let frame = At::<V>::innermost(thread);
+        let traced = At::<V>::marks(S) && At::<V>::is_traced(thread);
         let chain = &mut *lane.chain;
         let last = chain.count - 1;
         // Most often the same function runs, and nobody outside of it has gone on.
         let node = if frame == chain.at(last).frame
             && last > 0
             && At::<V>::previous(frame) == chain.at(last - 1).frame
-            && let Some(changed) = compare::<V, S>(chain, last - 1)
+            && let Some(changed) = compare::<V, S>(chain, last - 1, traced)
         {
             match changed == last {
                 true => innermost::<V>(lane, last),
                 false => renew::<V, S>(lane, changed),
             }
         } else {
-            slow::<V, S>(lane, frame)
+            slow::<V, S>(lane, frame, traced)
         };
         if (*CHECKED.get()).0 {
             check::<V>(lane, thread, node);
@@ -203,14 +204,18 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
 ///
 /// `last`'s frame is the caller of one that runs.
 #[inline(always)]
-unsafe fn compare<const V: u8, const S: bool>(chain: &mut Chain, last: usize) -> Option<usize> {
+unsafe fn compare<const V: u8, const S: bool>(
+    chain: &mut Chain,
+    last: usize,
+    traced: bool,
+) -> Option<usize> {
     let mut changed = last + 1;
     let mut i = last;
     while i > 0 {
         let seen = *chain.at(i);
         // SAFETY: it runs: it is the caller of one that does.
         unsafe {
-            if At::<V>::marks(S) && At::<V>::is_marked(seen.frame, seen.marked) {
+            if At::<V>::marks(S) && !traced && At::<V>::is_marked(seen.frame, seen.marked) {
                 break;
             }
             if At::<V>::previous(seen.frame) != chain.at(i - 1).frame {
@@ -339,7 +344,7 @@ unsafe fn renew_as_expected<const V: u8, const S: bool>(
 ///
 /// `innermost` is this thread's.
 #[inline(never)]
-unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u32 {
+unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64, traced: bool) -> u32 {
     /// Frames that are new at most, for the short way.
     const NEW: usize = 16;
     /// Frames seen that may have gone.
@@ -356,12 +361,12 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
             if caller == last && count + 1 < DEEPEST {
                 *chain.at(count) = Seen::new(innermost);
                 chain.count = count + 1;
-                if let Some(changed) = compare::<V, S>(chain, count - 1) {
+                if let Some(changed) = compare::<V, S>(chain, count - 1, traced) {
                     return renew::<V, S>(lane, changed.min(count - 1));
                 }
             } else if innermost == before && caller == chain.at(count - 3).frame {
                 chain.count = count - 1;
-                if let Some(changed) = compare::<V, S>(chain, count - 3) {
+                if let Some(changed) = compare::<V, S>(chain, count - 3, traced) {
                     return match changed == count - 2 {
                         true => self::innermost::<V>(lane, count - 2),
                         false => renew::<V, S>(lane, changed),
@@ -398,14 +403,14 @@ unsafe fn slow<const V: u8, const S: bool>(lane: &mut Lane, innermost: u64) -> u
             }
             chain.count = met + 1 + news;
             if news > 0 {
-                if let Some(changed) = compare::<V, S>(chain, met) {
+                if let Some(changed) = compare::<V, S>(chain, met, traced) {
                     // Who has called another frame since is looked up anew.
                     return renew::<V, S>(lane, changed.min(met).max(1));
                 }
             } else if met == 0 {
                 return chain.at(0).node;
             } else if At::<V>::previous(innermost) == chain.at(met - 1).frame
-                && let Some(changed) = compare::<V, S>(chain, met - 1)
+                && let Some(changed) = compare::<V, S>(chain, met - 1, traced)
             {
                 return match changed == met {
                     true => self::innermost::<V>(lane, met),
@@ -479,6 +484,10 @@ unsafe fn check<const V: u8>(lane: &mut Lane, thread: u64, node: u32) {
         (*counts).1 += 1;
         let mut frame = At::<V>::innermost(thread);
         let mut i = chain.count - 1;
+        if i == 0 && node == NO_STACK && frame != 0 {
+            // Too deep: it has none, and that is told.
+            return;
+        }
         let mut same = chain.at(i).node == node;
         while frame != 0 && i > 0 && same {
             let seen = *chain.at(i);
