@@ -183,3 +183,15 @@ fn the_report_and_every_export_say_the_same() {
     tool(&["--html", page.to_str().unwrap()]);
     assert!(std::fs::read_to_string(page).unwrap().contains("Content-Security-Policy"));
 }
+
+/// Each mark is written at once, also one that has filled the buffer: no chunk of nothing is counted.
+#[test]
+fn a_mark_may_fill_a_buffer() {
+    let code = "import ctypes\nmark = ctypes.PyDLL(None).pydefrag_mark\n\
+                for i in range(500):\n    [str(k) for k in range(i * 7919 % 12000)]\n    mark(b'm' * 1000, 1000)";
+    for of in two() {
+        let trace = recorded(of, &["--no-report"], &["-c", code]).trace();
+        let marks = events(&trace).iter().filter(|(_, e)| matches!(e, Event::Mark(_))).count();
+        assert_eq!(marks, 500, "{}", of.name);
+    }
+}

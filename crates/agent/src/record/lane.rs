@@ -311,6 +311,10 @@ impl Lane {
     /// Writes what is in the buffer to the file.
     #[cold]
     pub(super) fn flush(&mut self) {
+        // A chunk that is not written has no number: a mark may have filled the buffer, and is written at once.
+        if self.at as usize == self.buffer as usize + CHUNK_HEAD {
+            return;
+        }
         if self.number == GIL {
             // SAFETY: only who has the GIL flushes its lane.
             unsafe { codes::codes() }.save();
