@@ -16,6 +16,7 @@ use pydefrag_layout::interpreter::{Innermost, OWNED_BY_INTERPRETER};
 
 /// What a mark is: no address of an object, and no tagged reference to one.
 const MARK: u64 = 0x5EED_C0DE_F4A3_0001;
+
 /// Reads a word.
 ///
 /// # Safety

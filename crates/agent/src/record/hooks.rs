@@ -51,7 +51,8 @@ pub(super) unsafe fn install(minor: u8, sampled: bool) {
             }
         };
     }
-    OTHERS.store(python::is_free_threaded(), Ordering::Relaxed);
+    // What was seen of other interpreters stays seen when hooks are put there again.
+    OTHERS.fetch_or(python::is_free_threaded(), Ordering::Relaxed);
     plain::forget();
     for domain in DOMAINS {
         let Some(before) = python::allocator(domain) else { continue };
