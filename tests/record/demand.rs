@@ -157,6 +157,23 @@ fn who_cannot_be_asked_is_told_why() {
     let us = std::process::id() as i32;
     assert!(said(us, &[]).contains("has no agent that could record it"));
     assert!(said(i32::MAX, &[]).contains("there is no process"));
+    // What a process was started with is what its environment says.
+    for (tool, wait, why) in [
+        ("pydefrag 0.0.0", true, "is that of pydefrag 0.0.0"),
+        (
+            concat!("pydefrag ", env!("CARGO_PKG_VERSION")),
+            false,
+            "is being recorded since its start",
+        ),
+    ] {
+        let told = serde_json::json!({"tool": tool, "library": "/nowhere/agent.so", "wait": wait});
+        let mut command = Command::new("sleep");
+        let mut child = command.arg("60").env("PYDEFRAG_RECORD", told.to_string()).spawn().unwrap();
+        let text = said(child.id() as i32, &[]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(text.contains(why), "{text}");
+    }
     let service = Service::start(of, folder.path(), None);
     let resting = said(service.pid, &[]);
     assert!(resting.contains("allocates next to nothing"), "{resting}");

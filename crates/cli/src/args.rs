@@ -159,7 +159,7 @@ pub(crate) struct Record {
     /// Record its forks, and what it starts, each to a file of its own: FILE.PID.pdtrace.
     #[arg(long)]
     pub(crate) children: bool,
-    /// Record nothing yet: the program waits for `pydefrag record --pid`, at the price of a few comparisons.
+    /// Record nothing yet: the program waits for `pydefrag record --pid`, at the price of a call or two an allocation.
     #[arg(long, conflicts_with_all = ["output", "sample", "json", "html", "no_report", "duration"])]
     pub(crate) wait: bool,
     /// Record a process that waits for it: one that was started with --wait.
