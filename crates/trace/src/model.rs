@@ -5,6 +5,8 @@
 
 /// Entries of the predictor; a power of two.
 const PREDICTIONS: usize = 4096;
+/// Those that one stack's successors share lie together, in a few cache lines: so many, a power of two.
+const TOGETHER: u64 = 32;
 /// Size classes by which addresses are predicted: 16 bytes each, the last has all that is larger.
 const CLASSES: usize = 34;
 /// Largest size that pymalloc serves; of anything larger malloc makes a chunk, with a head of 8 bytes.
@@ -20,14 +22,17 @@ pub(crate) struct Prediction {
 
 /// What is expected next. All zeros at the begin, so that a zeroed mapping is one.
 #[derive(Debug, Clone)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Model {
+    predictions: [Prediction; PREDICTIONS],
     pub(crate) last_free: u64,
     /// Where the last allocation of each class ended.
     next: [u64; CLASSES],
+    /// The last few stacks, mixed.
     history: u64,
+    /// Which prediction is asked for what follows them.
+    index: u64,
     pub(crate) last_node: u32,
-    predictions: [Prediction; PREDICTIONS],
 }
 
 impl Default for Model {
@@ -43,6 +48,7 @@ impl Model {
             last_free: 0,
             next: [0; CLASSES],
             history: 0,
+            index: 0,
             last_node: 0,
             predictions: [Prediction { node: 0, sized: 0 }; PREDICTIONS],
         }
@@ -69,12 +75,12 @@ impl Model {
     /// The stack that is expected next.
     #[inline(always)]
     pub fn expected_node(&self) -> u32 {
-        self.predictions[self.history as usize % PREDICTIONS].node
+        self.predictions[self.index as usize % PREDICTIONS].node
     }
 
     #[inline(always)]
     pub(crate) fn expected(&mut self) -> &mut Prediction {
-        &mut self.predictions[self.history as usize % PREDICTIONS]
+        &mut self.predictions[self.index as usize % PREDICTIONS]
     }
 
     /// An allocation has had this stack.
@@ -82,6 +88,9 @@ impl Model {
     pub(crate) fn learn(&mut self, node: u32) {
         let mixed = u64::from(node).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
         self.history = (self.history >> 4) ^ mixed;
+        // The last stack says where in the table, those before it which one there.
+        let before = self.history >> 4 ^ self.history >> 9;
+        self.index = mixed ^ (before % TOGETHER);
         self.last_node = node;
     }
 }
