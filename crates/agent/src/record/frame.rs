@@ -39,13 +39,17 @@ pub(super) unsafe fn int(at: u64) -> i32 {
     unsafe { std::ptr::read_volatile(at as usize as *const i32) }
 }
 
-/// `stacktop` and `localsplus` of a frame (3.11 to 3.13), `f_funcobj` (3.12, 3.13), and `is_entry` (3.11).
+/// `stacktop` and `localsplus` of a frame (3.11 to 3.13), `stackpointer` (3.14), `f_funcobj` (from 3.12 on), and `is_entry`
+/// (3.11).
 const STACKTOP: u64 = 64;
 const LOCALSPLUS: u64 = 72;
+const STACKPOINTER: u64 = 64;
 const FUNCTION: u64 = 16;
 const IS_ENTRY_11: u64 = 68;
-/// Bytes from `PyThreadState.tracing` to `cframe` (3.11, 3.12) or `current_frame` (3.13).
+/// Bytes from `PyThreadState.tracing` to `cframe` (3.11, 3.12) or `current_frame` (3.13, 3.14).
 const TRACING: u64 = 12;
+/// Words of a frame and its values at most.
+const LARGEST: u64 = 1 << 24;
 /// `enum _frameowner`.
 const OWNED_BY_THREAD: u8 = 0;
 const OWNED_BY_GENERATOR: u8 = 1;
@@ -127,7 +131,7 @@ impl<const V: u8> At<V> {
     /// was wrong.
     #[inline(always)]
     pub(super) const fn marks(sampled: bool) -> bool {
-        V >= 11 && V <= 13 && !sampled
+        V >= 11 && V <= 14 && !sampled
     }
 
     /// Whether marks tell nothing now: the thread is within a trace function, which may have a waiting frame go on elsewhere
@@ -141,7 +145,7 @@ impl<const V: u8> At<V> {
         let innermost = match Self::F.innermost {
             Innermost::Frame(at) | Innermost::Cframe(at, _) => at,
         };
-        // SAFETY: the caller's promise. `tracing` and one `int` more stand before it in 3.11 to 3.13, and it is aligned.
+        // SAFETY: the caller's promise. `tracing` and one `int` more stand before it in 3.11 to 3.14, and it is aligned.
         unsafe { int(thread + innermost - TRACING) != 0 }
     }
 
@@ -155,13 +159,13 @@ impl<const V: u8> At<V> {
         // SAFETY: the caller's promise; the slot is one of the frame's.
         unsafe {
             marked != 0
-                && int(frame + STACKTOP) as u32 == marked - 1
+                && Self::top(frame) == u64::from(marked)
                 && word(Self::slot(frame, marked)) == MARK
         }
     }
 
-    /// Marks a frame, if it waits for the return of `callee`, a Python function that it has called itself. The end of its stack
-    /// of values + 1; 0 where it was not marked.
+    /// Marks a frame, if it waits for the return of `callee`, a Python function that it has called itself. Words from the frame
+    /// to the end of its stack of values; 0 where it was not marked.
     ///
     /// # Safety
     ///
@@ -174,29 +178,48 @@ impl<const V: u8> At<V> {
         // stop at the top.
         unsafe {
             let byte = |at: u64| std::ptr::read_volatile(at as usize as *const u8);
-            let top = int(frame + STACKTOP);
-            // Below 0, it is inside C, or runs.
-            if top < 0
+            let top = Self::top(frame);
+            // No stack of values: it is inside C, or runs (up to 3.13). From 3.14 on there is the interpreter's own frame between
+            // it and whoever C has called.
+            if top < LOCALSPLUS / 8
+                || top >= LARGEST
                 || byte(frame + owner) > OWNED_BY_GENERATOR
                 || byte(callee + owner) != OWNED_BY_THREAD
             {
                 return 0;
             }
-            // 3.13's shim around `__init__` has no function, and takes no value. 3.11 says of a frame whether C has called it.
+            // The shim around `__init__` has no function (from 3.13 on), and takes no value. 3.11 says of a frame whether C has
+            // called it.
             let (function, entry) =
                 if V == 11 { (0, byte(callee + IS_ENTRY_11)) } else { (FUNCTION, 0) };
-            if word(frame + function) == 0 || entry != 0 {
+            if word(frame + function) & !7 == 0 || entry != 0 {
                 return 0;
             }
-            let marked = top as u32 + 1;
+            let marked = top as u32;
             std::ptr::write_volatile(Self::slot(frame, marked) as usize as *mut u64, MARK);
             marked
         }
     }
 
+    /// Words from the frame to the end of its stack of values: none where it has not said it.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`].
+    #[inline(always)]
+    unsafe fn top(frame: u64) -> u64 {
+        // SAFETY: the caller's promise, and the version's layout.
+        unsafe {
+            match V {
+                14.. => word(frame + STACKPOINTER).wrapping_sub(frame) / 8,
+                _ => (int(frame + STACKTOP) as i64 as u64).wrapping_add(LOCALSPLUS / 8),
+            }
+        }
+    }
+
     #[inline(always)]
     fn slot(frame: u64, marked: u32) -> u64 {
-        frame + LOCALSPLUS + 8 * u64::from(marked - 1)
+        frame + 8 * u64::from(marked)
     }
 
     /// Whether the frame is the interpreter's own, which stands for no function.
