@@ -7,6 +7,7 @@ mod endings;
 mod happenings;
 mod invisible;
 mod live;
+mod native;
 mod stacks;
 mod strange;
 

@@ -156,6 +156,9 @@ pub(crate) struct Record {
         value_parser = sample
     )]
     pub(crate) sample: Option<u64>,
+    /// Record the C functions too that stand between a Python function and an allocation, at a price of its own.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) native: bool,
     /// Record its forks, and what it starts, each to a file of its own: FILE.PID.pdtrace.
     #[arg(long)]
     pub(crate) children: bool,

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod record;
 mod run;
+mod symbols;
 mod traces;
 
 use std::ffi::OsString;

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use pydefrag_heap::Recording;
 use pydefrag_report::{Style, html, recording};
-use pydefrag_trace::{Error, Trace, chunk, placed, sum};
+use pydefrag_trace::{Error, Trace, chunk, placed, sum_named};
 use pydefrag_walk::Sites;
 
 use crate::failure::hinted;
 use crate::output;
 use crate::progress::Progress;
+use crate::symbols::Files;
 
 /// Whether a file begins as a recording does.
 pub(crate) fn is_trace(path: &Path) -> bool {
@@ -31,7 +32,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Recording, Trace)> {
         hinted(format!("{}: {e}", path.display()), hint)
     })?;
     let bar = Progress::shares("reading the recording");
-    let summed = sum(&trace, &|done, total| bar.set(done, total));
+    let mut symbols = Files::default();
+    let summed = sum_named(&trace, &mut symbols, &|done, total| bar.set(done, total));
     bar.finish();
     Ok((summed, trace))
 }

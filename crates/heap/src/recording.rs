@@ -123,15 +123,19 @@ pub struct SamplingError {
     pub retained: u64,
 }
 
-/// A Python function.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A Python function, or one of native code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Function {
     /// Its qualified name; up to 3.10 its name.
     pub name: String,
-    /// The file that it was compiled from, as the interpreter names it. Empty for what is no Python code.
+    /// The file that it was compiled from, as the interpreter names it. Empty for what is no code. Of native code the source, or
+    /// the file that was loaded where that is not known.
     pub file: String,
     /// The line that it begins on; 0 where there is none.
     pub line: u32,
+    /// It is native code, which a Python function has called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub native: bool,
 }
 
 /// A line of a function, as it was called from another.

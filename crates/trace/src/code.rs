@@ -20,6 +20,8 @@ pub enum Table {
     Ranges = 2,
     /// `co_linetable` from 3.11 on (Objects/locations.md).
     Locations = 3,
+    /// None: it is a file of native code, whose build id stands here; places are addresses that it states.
+    Native = 4,
 }
 
 /// A code object.
@@ -40,6 +42,11 @@ pub struct Code {
 }
 
 impl Code {
+    /// Whether it stands for a file of native code.
+    pub fn is_native(&self) -> bool {
+        self.kind == Table::Native
+    }
+
     /// Whether it is the interpreter's own, which no traceback has: what 3.13 and later run around `__init__`.
     pub fn is_shim(&self) -> bool {
         // Its table has nothing but entries that say that there is no line.
@@ -76,6 +83,7 @@ impl Code {
             1 => Table::Lnotab,
             2 => Table::Ranges,
             3 => Table::Locations,
+            4 => Table::Native,
             _ => return None,
         };
         *at += 1;

@@ -31,8 +31,8 @@ pub const LOW: u64 = (1 << LOW_BITS) - 1;
 
 /// Numbers of escapes, with the varints that follow them.
 pub mod escape {
-    /// A stack: its caller's number, the code's, the byte of its code that was running + 1 (0: none yet). Numbers count from
-    /// [`crate::event::FIRST_NODE`].
+    /// A stack: its caller's number, the code's, the byte of its code that was running + 1 (0: none yet); of native code the
+    /// address that the file states, + 1. Numbers count from [`crate::event::FIRST_NODE`].
     pub const NODE: u8 = 0;
     /// What follows is another thread's: the kernel's id of it.
     pub const THREAD: u8 = 1;
@@ -72,6 +72,8 @@ pub mod escape {
 pub const NO_STACK: u32 = 0;
 /// The stack of what ran without the GIL.
 pub const NO_GIL: u32 = 1;
+/// In the place of a code's number: a native frame that is in no file.
+pub const NO_FILE: u32 = u32::MAX;
 /// The number of the first stack that a trace tells.
 pub const FIRST_NODE: u32 = 2;
 
@@ -114,7 +116,8 @@ pub enum Event {
         parent: u32,
         /// The code that ran.
         code: u32,
-        /// The byte of its instructions that was running, + 1; 0 before the first.
+        /// The byte of its instructions that was running, + 1; 0 before the first. Of native code the address that the
+        /// file states for the call, + 1.
         offset: u32,
     },
     /// What follows in this lane is this thread's.

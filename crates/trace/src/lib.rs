@@ -11,7 +11,7 @@
 //! # Entry points
 //!
 //! The agent: [`Model`] and [`encode`] for events, [`chunk`] for the file. Others: [`Trace::open`], then [`Trace::events`],
-//! or [`sum`] for what it all comes to; [`compress`] makes a finished file of a raw one.
+//! or [`sum`] for what it all comes to ([`sum_named`] with native functions); [`compress`] makes a finished file of a raw one.
 //!
 //! This crate does not know how events are caught.
 
@@ -44,6 +44,8 @@ mod placed;
 mod reader;
 #[cfg(feature = "reader")]
 mod sum;
+#[cfg(feature = "reader")]
+mod symbols;
 
 pub use model::Model;
 
@@ -58,4 +60,6 @@ pub use placed::{Placed, placed};
 #[cfg(feature = "reader")]
 pub use reader::{Error, Trace};
 #[cfg(feature = "reader")]
-pub use sum::sum;
+pub use sum::{sum, sum_named};
+#[cfg(feature = "reader")]
+pub use symbols::{Nameless, Symbol, Symbols};

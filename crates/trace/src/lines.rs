@@ -12,7 +12,7 @@ fn line(first: u32, moved: i64) -> Option<u32> {
 pub fn line_of(code: &Code, offset: u32) -> Option<u32> {
     let Some(at) = offset.checked_sub(1) else { return Some(code.first_line) };
     match code.kind {
-        Table::None => None,
+        Table::None | Table::Native => None,
         Table::Lnotab => lnotab(code, at),
         Table::Ranges => ranges(code, at),
         Table::Locations => locations(code, at),

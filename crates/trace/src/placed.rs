@@ -4,7 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::event::{Event, FIRST_NODE};
+use crate::event::{Event, FIRST_NODE, NO_FILE};
 use crate::lines::line_of;
 use crate::live::{Block, Live};
 use crate::reader::Trace;
@@ -53,12 +53,14 @@ pub fn placed(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Placed {
         loop {
             let (parent, code, offset) = *nodes.get(at as usize).filter(|_| at >= FIRST_NODE)?;
             let number = code;
-            let code = &trace.codes[*codes.get(&code)?];
-            // What the interpreter runs of its own stands for its caller.
-            if code.is_shim() && parent < at {
+            let code = codes.get(&code).map(|i| &trace.codes[*i]);
+            // What the interpreter runs of its own stands for its caller, and so does native code.
+            let is_passed_over = code.is_some_and(|c| c.is_shim() || c.is_native());
+            if (is_passed_over || number == NO_FILE) && parent < at {
                 at = parent;
                 continue;
             }
+            let code = code?;
             let line = line_of(code, offset).unwrap_or(0);
             return Some(*known.entry((number, line)).or_insert_with(|| {
                 places.push((code.file.clone(), line));

@@ -22,6 +22,7 @@ use crate::chunk::GIL;
 use crate::event::{Event, NO_STACK};
 use crate::live::{Block, Live};
 use crate::reader::Trace;
+use crate::symbols::{Nameless, Symbols};
 
 /// Moments that are kept at most; then every two become one.
 const MOMENTS: usize = 4096;
@@ -103,6 +104,15 @@ const PEAK: usize = 2;
 
 /// Reads a trace to its end. `progress` hears how many stored bytes of how many are done.
 pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
+    sum_named(trace, &mut Nameless, progress)
+}
+
+/// The same, with native functions named by `symbols`.
+pub fn sum_named(
+    trace: &Trace,
+    symbols: &mut dyn Symbols,
+    progress: &dyn Fn(u64, u64),
+) -> Recording {
     let mut summing = Summing {
         every: trace.begin.every.filter(|e| *e > 0).map(|e| e as f64),
         nodes: vec![Node::default(); 2],
@@ -164,7 +174,7 @@ pub fn sum(trace: &Trace, progress: &dyn Fn(u64, u64)) -> Recording {
             notes.extend(end.notes.iter().cloned());
         }
     }
-    summing.recording(trace, notes)
+    summing.recording(trace, symbols, notes)
 }
 
 impl Summing {
@@ -386,7 +396,12 @@ impl Summing {
         }
     }
 
-    fn recording(mut self, trace: &Trace, mut notes: Vec<String>) -> Recording {
+    fn recording(
+        mut self,
+        trace: &Trace,
+        symbols: &mut dyn Symbols,
+        mut notes: Vec<String>,
+    ) -> Recording {
         for moved in std::mem::take(&mut self.moved) {
             self.freed(moved.block);
         }
@@ -420,7 +435,7 @@ impl Summing {
             ));
         }
         self.timeline.push(self.ns, self.total, self.rss);
-        let (functions, calls, call_of) = calls(&self.nodes, trace);
+        let (functions, calls, call_of) = calls(&self.nodes, trace, symbols);
         for happening in &mut self.happenings {
             if let What::Mapped { call, .. } = &mut happening.what {
                 *call = call_of.get(*call as usize).copied().unwrap_or(0);

@@ -151,6 +151,15 @@ impl Codes {
         self.known.get_mut(&code)
     }
 
+    /// The number of a file of native code, which is told to the trace.
+    pub(super) fn tell_file(&mut self, path: &str, build_id: &[u8]) -> u32 {
+        let number = self.count;
+        self.count += 1;
+        let (file, table) = (path.to_owned(), build_id.to_vec());
+        self.write(&Code { number, file, kind: Table::Native, table, ..Code::default() });
+        number
+    }
+
     /// # Safety
     ///
     /// `code` is a code object.
@@ -171,6 +180,10 @@ impl Codes {
                 table: self.bytes_of(word(code + at.lines)),
             }
         };
+        self.write(&told);
+    }
+
+    fn write(&mut self, told: &Code) {
         told.write(&mut self.gathered);
         if self.gathered.len() > GATHERED {
             self.save();

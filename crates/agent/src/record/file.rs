@@ -4,7 +4,7 @@
 //! looked at before each write, and where it is no longer the file's, the file is opened again by its name. What cannot be
 //! written ends the recording, never the program.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -140,6 +140,31 @@ fn raised(fd: c_int) -> c_int {
 unsafe fn open(path: *const libc::c_char, flags: c_int, mode: c_int) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) as c_int }
+}
+
+/// All of a file that the kernel makes up.
+pub(super) fn contents(path: &CStr) -> Option<Vec<u8>> {
+    const STEP: usize = 64 << 10;
+    let mut bytes = Vec::<u8>::new();
+    // SAFETY: a NUL-ended path; the kernel writes to what is reserved, and says how much; our descriptor.
+    unsafe {
+        let fd = open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0);
+        if fd < 0 {
+            return None;
+        }
+        let whole = loop {
+            bytes.reserve(STEP);
+            let to = bytes.as_mut_ptr().add(bytes.len());
+            let n = libc::syscall(libc::SYS_read, fd, to, STEP);
+            match usize::try_from(n) {
+                Ok(0) => break true,
+                Ok(n) => bytes.set_len(bytes.len() + n),
+                Err(_) => break false,
+            }
+        };
+        close(fd);
+        whole.then_some(bytes)
+    }
 }
 
 /// `close(2)`, in the same way.

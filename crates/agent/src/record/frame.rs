@@ -74,6 +74,33 @@ impl<const V: u8> At<V> {
         }
     }
 
+    /// What the interpreter's loop that runs keeps on the C stack: its `_PyCFrame` (3.11, 3.12), the frame of its entry (from
+    /// 3.13 on); 0 where that is not known, or far away.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::innermost`].
+    pub(super) unsafe fn entry(thread: u64) -> u64 {
+        const FAR: usize = 64;
+        // SAFETY: the caller's promise, and the version's layout.
+        unsafe {
+            match Self::F.innermost {
+                Innermost::Cframe(at, _) => word(thread + at),
+                Innermost::Frame(_) if V < 13 => 0,
+                Innermost::Frame(_) => {
+                    let mut frame = Self::innermost(thread);
+                    for _ in 0..FAR {
+                        if frame == 0 || Self::is_shim(frame) {
+                            break;
+                        }
+                        frame = Self::previous(frame);
+                    }
+                    if frame != 0 && Self::is_shim(frame) { frame } else { 0 }
+                }
+            }
+        }
+    }
+
     /// # Safety
     ///
     /// `frame` is one of the thread's that runs.

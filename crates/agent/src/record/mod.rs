@@ -25,6 +25,7 @@
 //! | `sample` | one allocation in so many bytes |
 //! | `stack`, `frame` | each thread's frames as last seen, and frames read raw |
 //! | `nodes`, `codes` | stacks as a tree, and the code objects in it |
+//! | `native`, `loaded` | the C functions between a Python function and an allocation; the files that they are in |
 //! | `lane` | events in their order, in buffers |
 //! | `gc` | the collector, marks |
 
@@ -35,7 +36,9 @@ mod frame;
 mod gc;
 mod hooks;
 mod lane;
+mod loaded;
 mod malloc;
+mod native;
 mod nodes;
 mod own;
 mod plain;

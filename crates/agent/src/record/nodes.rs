@@ -110,6 +110,27 @@ pub(super) fn parent(node: u32, instruction: u64) -> Option<u32> {
     nodes.all.get(node as usize).filter(|n| n.instruction == instruction).map(|n| n.parent)
 }
 
+/// The node of an instruction called from another node, if it was seen. With the GIL.
+#[inline(always)]
+pub(super) fn look(parent: u32, instruction: u64) -> Option<u32> {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    let mask = nodes.table.len() - 1;
+    let mut slot = (hash(parent, instruction) >> 40) as usize & mask;
+    loop {
+        match nodes.table[slot] {
+            0 => return None,
+            id => {
+                let node = nodes.all[id as usize];
+                if node.instruction == instruction && node.parent == parent {
+                    return Some(id);
+                }
+            }
+        }
+        slot = (slot + 1) & mask;
+    }
+}
+
 /// The node of an instruction called from another node.
 ///
 /// # Safety
@@ -122,27 +143,12 @@ pub(super) unsafe fn find<const V: u8>(
     frame: u64,
     instruction: u64,
 ) -> u32 {
-    // SAFETY: the GIL.
-    let nodes = unsafe { &*NODES.get() };
-    let mask = nodes.table.len() - 1;
-    let mut slot = (hash(parent, instruction) >> 40) as usize & mask;
-    loop {
-        match nodes.table[slot] {
-            0 => break,
-            id => {
-                let node = nodes.all[id as usize];
-                if node.instruction == instruction && node.parent == parent {
-                    return id;
-                }
-            }
-        }
-        slot = (slot + 1) & mask;
-    }
     // SAFETY: the caller's promise.
-    busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) })
+    look(parent, instruction)
+        .unwrap_or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))
 }
 
-/// A node that is new.
+/// A node of a Python frame that is new.
 ///
 /// # Safety
 ///
@@ -152,31 +158,54 @@ pub(super) unsafe fn find<const V: u8>(
 unsafe fn enter<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {
     // SAFETY: the caller's promise, and the GIL.
     unsafe {
-        let nodes = &mut *NODES.get();
-        let Some(full) = nodes.make_room() else {
-            *REFUSED.get() += 1;
-            return NO_STACK;
-        };
         let code = At::<V>::code(frame);
         // What is no code object stands for no function: its callee is its caller's.
         let Some(known) = codes().know::<V>(code) else { return parent };
-        let id = nodes.all.len() as u32;
-        nodes.all.push(Node { instruction, parent, next: known.first });
-        known.first = id;
         let offset = At::<V>::offset(code, instruction);
-        lane.escape(escape::NODE, &[parent.into(), known.number.into(), offset.into()]);
-        let mask = nodes.table.len() - 1;
-        for id in if full { FIRST_NODE } else { id }..=id {
-            let node = nodes.all[id as usize];
-            if node.instruction == GONE {
-                continue;
-            }
-            let mut slot = (hash(node.parent, node.instruction) >> 40) as usize & mask;
-            while nodes.table[slot] != 0 {
-                slot = (slot + 1) & mask;
-            }
-            nodes.table[slot] = id;
+        let node = Node { instruction, parent, next: known.first };
+        let id = add(lane, node, known.number, offset);
+        if id != NO_STACK {
+            known.first = id;
         }
         id
     }
+}
+
+/// A node of a native frame that is new, by its file's number and its place there.
+#[cold]
+pub(super) fn enter_native(
+    lane: &mut Lane,
+    parent: u32,
+    instruction: u64,
+    file: u32,
+    place: u32,
+) -> u32 {
+    add(lane, Node { instruction, parent, next: 0 }, file, place)
+}
+
+/// Adds a node, and tells it.
+fn add(lane: &mut Lane, node: Node, code: u32, offset: u32) -> u32 {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &mut *NODES.get() };
+    let Some(full) = nodes.make_room() else {
+        // SAFETY: the GIL.
+        unsafe { *REFUSED.get() += 1 };
+        return NO_STACK;
+    };
+    let id = nodes.all.len() as u32;
+    nodes.all.push(node);
+    lane.escape(escape::NODE, &[node.parent.into(), code.into(), offset.into()]);
+    let mask = nodes.table.len() - 1;
+    for id in if full { FIRST_NODE } else { id }..=id {
+        let node = nodes.all[id as usize];
+        if node.instruction == GONE {
+            continue;
+        }
+        let mut slot = (hash(node.parent, node.instruction) >> 40) as usize & mask;
+        while nodes.table[slot] != 0 {
+            slot = (slot + 1) & mask;
+        }
+        nodes.table[slot] = id;
+    }
+    id
 }

@@ -26,6 +26,8 @@ pub(super) struct Own {
     /// The kernel's id of it, once it was asked.
     pub(super) tid: u32,
     pub(super) _room: u32,
+    /// The lowest and the highest address of its stack, once they were looked up.
+    pub(super) stack: (u64, u64),
     /// Address and size of what malloc handed out within the outermost call.
     pub(super) inner: [(u64, u64); INNER],
 }

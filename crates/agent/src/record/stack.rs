@@ -11,7 +11,9 @@ use pydefrag_trace::event::NO_STACK;
 use super::codes::{self, codes};
 use super::frame::At;
 use super::lane::{Lane, NOBODY, Shared};
+use super::native;
 use super::nodes::{self, find};
+use super::own::{busy, own};
 use super::state;
 
 /// Frames of a thread that are kept; a deeper stack has no node.
@@ -44,8 +46,21 @@ pub(super) struct Chain {
 
 static CHAINS: Shared<Vec<(u64, *mut Chain)>> = Shared::new(Vec::new());
 static SCRATCH: Shared<*mut u64> = Shared::new(std::ptr::null_mut());
-static CHECKED: Shared<(bool, u64, u64)> = Shared::new((false, 0, 0));
+/// Whether more is done with each stack: it is walked twice, or native frames are put below it.
+static MORE: Shared<More> = Shared::new(More::NOTHING);
+static CHECKED: Shared<(u64, u64)> = Shared::new((0, 0));
 static TOO_DEEP: Shared<u64> = Shared::new(0);
+
+/// What is done with each stack, beside looking it up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct More {
+    pub(super) check: bool,
+    pub(super) native: bool,
+}
+
+impl More {
+    const NOTHING: More = More { check: false, native: false };
+}
 
 impl Chain {
     fn truncate(&mut self) {
@@ -122,7 +137,7 @@ pub(super) fn code_freed(first: u32) {
 }
 
 /// Forgets all stacks: at the begin, and in a fork, whose trace is its own.
-pub(super) fn reset(check: bool, forked: bool) -> Result<(), String> {
+pub(super) fn reset(more: More, forked: bool) -> Result<(), String> {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
         if !forked {
@@ -134,18 +149,19 @@ pub(super) fn reset(check: bool, forked: bool) -> Result<(), String> {
         if (*SCRATCH.get()).is_null() {
             *SCRATCH.get() = state::pages(DEEPEST * 8)?.cast();
         }
-        *CHECKED.get() = (check, 0, 0);
+        *MORE.get() = more;
+        *CHECKED.get() = (0, 0);
         *TOO_DEEP.get() = 0;
     }
     codes::reset(forked);
+    native::reset(more.native, forked);
     nodes::reset(forked)
 }
 
 /// Stacks that were walked twice, and those that came out otherwise.
 pub(super) fn checked() -> (u64, u64) {
     // SAFETY: counts; the last of them may be missed.
-    let (_, checked, wrong) = unsafe { *CHECKED.get() };
-    (checked, wrong)
+    unsafe { *CHECKED.get() }
 }
 
 /// What a reader should know.
@@ -161,6 +177,7 @@ pub(super) fn notes() -> Vec<String> {
     if unknown > 0 {
         notes.push(format!("{unknown} frames have no code object where this CPython keeps it"));
     }
+    notes.extend(native::notes());
     notes
 }
 
@@ -190,10 +207,10 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
         } else {
             slow::<V, S>(lane, frame, traced)
         };
-        if (*CHECKED.get()).0 {
-            check::<V>(lane, thread, node);
+        match *MORE.get() == More::NOTHING {
+            true => node,
+            false => more::<V>(lane, thread, node),
         }
-        node
     }
 }
 
@@ -469,19 +486,38 @@ pub(super) unsafe fn runs_importlib<const V: u8>(thread: u64) -> bool {
     }
 }
 
-/// Walks the stack once more, and compares it with what is remembered.
+/// Does what else is wanted of each stack; the node that it has then.
 ///
 /// # Safety
 ///
 /// As [`node`].
 #[cold]
 #[inline(never)]
+unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*MORE.get()).check {
+            check::<V>(lane, thread, node);
+        }
+        if !(*MORE.get()).native {
+            return node;
+        }
+        let own = own();
+        busy(own, || native::below(own, lane, node, At::<V>::entry(thread)))
+    }
+}
+
+/// Walks the stack once more, and compares it with what is remembered.
+///
+/// # Safety
+///
+/// As [`node`].
 unsafe fn check<const V: u8>(lane: &mut Lane, thread: u64, node: u32) {
     // SAFETY: the caller's promise.
     unsafe {
         let chain = &mut *lane.chain;
         let counts = CHECKED.get();
-        (*counts).1 += 1;
+        (*counts).0 += 1;
         let mut frame = At::<V>::innermost(thread);
         let mut i = chain.count - 1;
         if i == 0 && node == NO_STACK && frame != 0 {
@@ -496,7 +532,7 @@ unsafe fn check<const V: u8>(lane: &mut Lane, thread: u64, node: u32) {
             i -= 1;
         }
         if !same || frame != 0 || i != 0 {
-            (*counts).2 += 1;
+            (*counts).1 += 1;
         }
     }
 }

@@ -8,6 +8,7 @@ use pydefrag_trace::event::escape;
 
 use super::lane::Lane;
 use super::own::{BUSY, busy, own};
+use super::stack::More;
 use super::state::{self, State, VARIABLE, Wanted, state};
 use super::wait::{self, Asked};
 use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack};
@@ -111,8 +112,8 @@ pub(super) fn on_demand(asked: Asked) -> Result<(), String> {
             "another tool's hooks lie over the agent's: it can be recorded without --sample".into(),
         );
     }
-    let wanted =
-        Wanted { path: asked.path, every: asked.every, seconds: asked.seconds, ..base.clone() };
+    let Asked { path, every, seconds, native } = asked;
+    let wanted = Wanted { path, every, seconds, native, ..base.clone() };
     match state::begin(wanted, None) {
         Ok(true) => {}
         Ok(false) => return Err("the file is there already".into()),
@@ -146,7 +147,7 @@ pub(super) fn over(lane: &mut Lane) {
 fn ready(forked: bool) -> Result<(), String> {
     let Some(wanted) = state::wanted() else { return Err("nothing is wanted".into()) };
     lane::reset(forked)?;
-    stack::reset(wanted.check, forked)?;
+    stack::reset(More { check: wanted.check, native: wanted.native }, forked)?;
     if let Some(every) = wanted.every {
         sample::reset(every, forked);
     }

@@ -29,6 +29,9 @@ pub(super) struct Wanted {
     /// Mean of the bytes between two samples; all is recorded without.
     #[serde(default)]
     pub(super) every: Option<u64>,
+    /// Put native frames below each stack.
+    #[serde(default)]
+    pub(super) native: bool,
     /// Walk every stack twice and compare.
     #[serde(default)]
     pub(super) check: bool,
@@ -268,23 +271,10 @@ fn command() -> String {
     pydefrag_image::command_line(words.iter().map(String::as_str))
 }
 
-/// RSS in OS pages (proc_pid_statm(5)). By system calls of our own: no thread is cancelled here.
+/// RSS in OS pages (proc_pid_statm(5)).
 pub(super) fn rss_pages() -> Option<u64> {
-    let mut text = [0u8; 64];
-    // SAFETY: opens, reads into our buffer and closes.
-    let n = unsafe {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        let fd =
-            libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/self/statm".as_ptr(), flags);
-        if fd < 0 {
-            return None;
-        }
-        let n = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
-        libc::syscall(libc::SYS_close, fd);
-        n
-    };
-    let text = text.get(..usize::try_from(n).ok()?)?;
-    std::str::from_utf8(text).ok()?.split(' ').nth(1)?.parse().ok()
+    let text = super::file::contents(c"/proc/self/statm")?;
+    std::str::from_utf8(&text).ok()?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Zeroed pages of our own.

@@ -28,6 +28,8 @@ pub(super) struct Asked {
     pub(super) every: Option<u64>,
     /// As in [`state::Wanted`].
     pub(super) seconds: Option<f64>,
+    /// As in [`state::Wanted`].
+    pub(super) native: bool,
 }
 
 static UNTIL: AtomicU32 = AtomicU32::new(BETWEEN);

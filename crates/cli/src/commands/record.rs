@@ -83,6 +83,7 @@ fn start(
         library: library.clone(),
         children: args.children,
         every: args.sample,
+        native: args.native,
         check: args.check_stacks,
         wait: args.wait,
         seconds: args.duration.map(|d| d.as_secs_f64()),

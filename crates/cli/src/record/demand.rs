@@ -94,7 +94,9 @@ fn begin(pid: i32, args: &Record, files: &Files, asking: &Asking) -> anyhow::Res
     }
     let _ = std::fs::remove_file(&asking.refused);
     let seconds = args.duration.map(|d| d.as_secs_f64());
-    let text = serde_json::json!({"path": files.part, "every": args.sample, "seconds": seconds});
+    let text = serde_json::json!({
+        "path": files.part, "every": args.sample, "seconds": seconds, "native": args.native,
+    });
     let new = asking.ask.with_extension("new");
     let written =
         std::fs::write(&new, text.to_string()).and_then(|()| std::fs::rename(&new, &asking.ask));

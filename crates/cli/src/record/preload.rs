@@ -24,6 +24,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) library: String,
     pub(crate) children: bool,
     pub(crate) every: Option<u64>,
+    pub(crate) native: bool,
     pub(crate) check: bool,
     pub(crate) wait: bool,
     pub(crate) seconds: Option<f64>,

@@ -90,12 +90,19 @@ fn shortened(path: &str) -> &str {
     library.map_or(path, |(_, rest)| rest)
 }
 
-/// What each line of each function allocated itself, wherever it was called from.
+/// What each line of each function allocated itself, wherever it was called from; what native code did that it called is its
+/// own too.
 pub(super) fn by_place(recording: &Recording) -> Vec<(Place, Tally)> {
     let mut index: HashMap<Place, usize> = HashMap::new();
     let mut sums: Vec<(Place, Tally)> = Vec::new();
+    // Of each call: whose line it belongs to. A caller comes first.
+    let mut of: Vec<Place> = Vec::with_capacity(recording.calls.len());
     for call in &recording.calls {
-        let place = Place::of(call);
+        let own = Place::of(call);
+        let is_native = own.function(recording).is_some_and(|function| function.native);
+        let caller = of.get(call.parent as usize).filter(|_| is_native);
+        let place = caller.copied().unwrap_or(own);
+        of.push(place);
         let at = *index.entry(place).or_insert_with(|| {
             sums.push((place, Tally::default()));
             sums.len() - 1
@@ -114,7 +121,8 @@ mod tests {
 
     fn text(name: &str, file: &str, line: u32, room: usize) -> String {
         let mut recording = sample::recording();
-        recording.functions = vec![Function { name: name.into(), file: file.into(), line: 7 }];
+        recording.functions =
+            vec![Function { name: name.into(), file: file.into(), line: 7, native: false }];
         Place { function: 0, line }.text(&recording, room, RICH)
     }
 

@@ -20,7 +20,7 @@ fn call((parent, function, line, amounts): Row) -> Call {
 }
 
 fn function(name: &str, file: &str, line: u32) -> Function {
-    Function { name: name.into(), file: file.into(), line }
+    Function { name: name.into(), file: file.into(), line, native: false }
 }
 
 /// A recording whose totals are those of its calls.
