@@ -137,7 +137,7 @@ pub(crate) struct Report {
 #[derive(Debug, ClapArgs)]
 #[command(
     override_usage = "pydefrag record [OPTIONS] [--] SCRIPT | -m MODULE | -c CODE | COMMAND [ARGS]...\n       pydefrag record [OPTIONS] --pid PID",
-    after_help = "Examples:\n  pydefrag record app.py --port 8000\n  pydefrag record -o tests.pdtrace -m pytest tests\n  pydefrag record --sample app.py            one allocation in 512 KiB: to be left on\n  pydefrag record --children gunicorn app:app\n  pydefrag record --wait service.py          and when there is something to see:\n  pydefrag record --pid 4242 --duration 60s -o slow.pdtrace\n  pydefrag report app.pdtrace --html app.html\n\nExit codes: the program's own; by its signal, if a signal ended it."
+    after_help = "Examples:\n  pydefrag record app.py --port 8000\n  pydefrag record -o tests.pdtrace -m pytest tests\n  pydefrag record --sample app.py            one allocation in 512 KiB: to be left on\n  pydefrag record --children gunicorn app:app\n  pydefrag record --native app.py            with the C functions that allocate\n  pydefrag record --wait service.py          and when there is something to see:\n  pydefrag record --pid 4242 --duration 60s -o slow.pdtrace\n  pydefrag report app.pdtrace --html app.html\n\nExit codes: the program's own; by its signal, if a signal ended it."
 )]
 pub(crate) struct Record {
     /// The interpreter for a script, -m or -c; python3 on PATH unless given.

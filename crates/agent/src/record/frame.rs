@@ -208,8 +208,7 @@ impl<const V: u8> At<V> {
             let top = Self::top(frame);
             // No stack of values: it is inside C, or runs (up to 3.13). From 3.14 on there is the interpreter's own frame between
             // it and whoever C has called.
-            if top < LOCALSPLUS / 8
-                || top >= LARGEST
+            if !(LOCALSPLUS / 8..LARGEST).contains(&top)
                 || byte(frame + owner) > OWNED_BY_GENERATOR
                 || byte(callee + owner) != OWNED_BY_THREAD
             {

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn this_program_and_its_libraries_are_found() {
         let files = files(&mappings(), |_| false);
-        let here = this_program_and_its_libraries_are_found as usize as u64;
+        let here = this_program_and_its_libraries_are_found as *const () as usize as u64;
         let ours = files.iter().find(|f| f.range.contains(&here)).unwrap();
         assert!(std::env::current_exe().unwrap().ends_with(ours.path.rsplit('/').next().unwrap()));
         assert!(files.iter().any(|f| f.path.contains("libc.so")));

@@ -114,6 +114,8 @@ pub(super) fn by_place(recording: &Recording) -> Vec<(Place, Tally)> {
 
 #[cfg(test)]
 mod tests {
+    use pydefrag_heap::Amount;
+
     use super::*;
     use crate::sample;
 
@@ -136,6 +138,26 @@ mod tests {
         assert_eq!(text("f", "/srv/app/handlers/a.py", 1, 20), "f …/handlers/a.py:1");
         assert_eq!(text("f", "/srv/app/handlers/a.py", 1, 11), "f …/a.py:1");
         assert_eq!(text("malloc of libfoo", "", 0, 60), "malloc of libfoo");
+    }
+
+    #[test]
+    fn what_native_code_did_is_the_python_lines() {
+        let function = |native| Function { name: "f".into(), native, ..Function::default() };
+        let mut recording = sample::recording();
+        recording.functions = [false, false, true, true].map(function).into();
+        let call = |parent, function, bytes| Call {
+            parent,
+            function,
+            line: function + 10,
+            own: Tally { peak: Amount { count: 1, bytes }, ..Tally::default() },
+        };
+        recording.calls =
+            vec![call(0, 0, 0), call(0, 1, 1), call(1, 2, 20), call(2, 3, 300), call(0, 3, 4000)];
+        let told: Vec<_> = by_place(&recording)
+            .into_iter()
+            .map(|(place, sum)| (place.function, place.line, sum.peak.bytes))
+            .collect();
+        assert_eq!(told, [(0, 10, 4000), (1, 11, 321)]);
     }
 
     #[test]
