@@ -6,7 +6,7 @@
 //! free is written before the block goes, and an allocation after it came, so whoever gets a block from another thread finds its
 //! events in order.
 //!
-//! Every kilobyte or so the clock is looked at; a full buffer is written to the file by whoever filled it.
+//! Every two kilobytes or so the clock is looked at; a full buffer is written to the file by whoever filled it.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +23,10 @@ use super::stack::Chain;
 use super::state::{self, now, state};
 use super::{start, wait};
 
-/// A buffer, with the chunk's head before its events.
-const BUFFER: usize = 64 << 10;
+/// A buffer, with the chunk's head before its events: small, for it takes room in the caches that the program works in.
+const BUFFER: usize = 16 << 10;
 /// Bytes of events between two looks at the clock.
-const TICK: usize = 1 << 10;
+const TICK: usize = 2 << 10;
 /// No thread's state, and no thread's id.
 pub(super) const NOBODY: u64 = u64::MAX;
 /// Between two samples of RSS.
