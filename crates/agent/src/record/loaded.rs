@@ -6,8 +6,8 @@
 //!
 //! Invariant: nothing of a file is trusted: what does not fit is not there.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 
 use object::elf::{FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -49,6 +49,11 @@ pub(super) struct Loaded {
 pub(super) fn mappings() -> Vec<Mapping> {
     let text = super::file::contents(c"/proc/self/maps").unwrap_or_default();
     parse_smaps(&*text).map_or(Vec::new(), |smaps| smaps.mappings)
+}
+
+/// The name of a mapping.
+pub(super) fn path(m: &Mapping) -> Cow<'_, str> {
+    String::from_utf8_lossy(m.name_bytes())
 }
 
 /// Files of code among the mappings, but for those that begin where `is_known` says.
@@ -98,7 +103,7 @@ fn read(first: &Mapping, range: Range<u64>) -> Option<Loaded> {
     })?;
     let frames = table(at..end, bias).filter(|_| usual)?;
     let build_id = segments.iter().filter(is(PT_NOTE)).find_map(|s| build_id(s, bias));
-    let path = String::from_utf8_lossy(first.name.as_ref()?.as_os_str().as_bytes()).into_owned();
+    let path = path(first).into_owned();
     Some(Loaded { path, range, bias, build_id: build_id.unwrap_or_default(), index, frames })
 }
 

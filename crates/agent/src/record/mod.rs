@@ -4,7 +4,7 @@
 //!
 //! An allocation costs a few nanoseconds more, or nobody leaves this on: no clock, no lock, no hash, no system call at an event.
 //! The order of events is kept by the GIL; memory is read where it lies. All else happens at what is rare: a stack that is
-//! new, another thread, a kilobyte that was filled.
+//! new, another thread, two kilobytes that were filled.
 //!
 //! The library is preloaded (LD_PRELOAD), with what is wanted in the environment. It puts its hooks over Python's allocators
 //! before there is an interpreter, and stands in malloc's place; both go on to what was there before. No object of Python's is

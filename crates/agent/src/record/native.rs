@@ -39,7 +39,7 @@ const FIRST_STACK: u64 = 64 << 20;
 const MOST_FOREIGN: usize = 256;
 /// Parts of the interpreter's loop.
 const PARTS: usize = 4;
-/// Times that a stack is looked up which is none that a thread began with.
+/// Times that a stack is looked for in vain: it is none that a thread began with.
 const MOST_LOOKS: u32 = 1000;
 
 /// A file, with its number in the trace, once it was told.
@@ -144,9 +144,7 @@ impl Native {
     fn load(&mut self) {
         let mappings = loaded::mappings();
         let is_there = |k: &Known| {
-            mappings
-                .iter()
-                .any(|m| m.start == k.file.range.start && m.name_bytes() == k.file.path.as_bytes())
+            mappings.iter().any(|m| m.start == k.file.range.start && loaded::path(m) == k.file.path)
         };
         let (kept, gone) = std::mem::take(&mut self.known).into_iter().partition(is_there);
         self.known = kept;
@@ -230,8 +228,7 @@ impl Native {
                 if self.eval.iter().any(|part| part.contains(&at)) {
                     return count;
                 }
-                if self.find(at).is_none() && self.may_be_new(at) {
-                    self.load();
+                if self.find(at).is_none() && self.is_new(at) {
                     continue 'again;
                 }
                 let from = regs.sp();
@@ -245,7 +242,7 @@ impl Native {
                 }
                 if !self.ours.contains(&at) {
                     if count == MOST {
-                        return count;
+                        break;
                     }
                     out[count] = at;
                     count += 1;
@@ -264,14 +261,18 @@ impl Native {
         }
     }
 
-    /// Whether an address of no known file may be of one that was loaded since.
-    fn may_be_new(&mut self, address: u64) -> bool {
+    /// Whether an address of no known file is of one that was loaded since.
+    fn is_new(&mut self, address: u64) -> bool {
         let page = address >> 12;
         if self.foreign.len() >= MOST_FOREIGN || self.foreign.contains(&page) {
             return false;
         }
-        self.foreign.push(page);
-        true
+        self.load();
+        let is_new = self.find(address).is_some();
+        if !is_new {
+            self.foreign.push(page);
+        }
+        is_new
     }
 
     /// Where this thread's stack ends, which `sp` is in.
@@ -282,8 +283,13 @@ impl Native {
             if self.looks == MOST_LOOKS {
                 return None;
             }
-            self.looks += 1;
-            *known = stack_of(sp)?;
+            match stack_of(sp) {
+                Some(stack) => *known = stack,
+                None => {
+                    self.looks += 1;
+                    return None;
+                }
+            }
         }
         Some(known.1)
     }
