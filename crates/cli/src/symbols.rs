@@ -86,10 +86,13 @@ impl File {
     }
 
     fn by_table(&self, address: u64) -> Option<Symbol> {
+        /// Symbols that may lie within a function, as labels of it.
+        const WITHIN: usize = 64;
         let after = self.functions.partition_point(|f| f.0 <= address);
-        let (_, end, name) = self.functions.get(after.checked_sub(1)?)?;
+        let mut before = self.functions[..after].iter().rev().take(WITHIN);
+        let (_, _, name) = before.find(|(_, end, _)| address < *end)?;
         let name = demangle_auto(Cow::Borrowed(name), None).into_owned();
-        (address < *end).then(|| Symbol { name, ..Symbol::default() })
+        Some(Symbol { name, ..Symbol::default() })
     }
 }
 

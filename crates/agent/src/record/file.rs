@@ -142,9 +142,8 @@ unsafe fn open(path: *const libc::c_char, flags: c_int, mode: c_int) -> c_int {
     unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) as c_int }
 }
 
-/// All of a file that the kernel makes up.
-pub(super) fn contents(path: &CStr) -> Option<Vec<u8>> {
-    const STEP: usize = 64 << 10;
+/// All of a file that the kernel makes up, read in steps of so many bytes.
+pub(super) fn contents(path: &CStr, step: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::<u8>::new();
     // SAFETY: a NUL-ended path; the kernel writes to what is reserved, and says how much; our descriptor.
     unsafe {
@@ -153,9 +152,11 @@ pub(super) fn contents(path: &CStr) -> Option<Vec<u8>> {
             return None;
         }
         let whole = loop {
-            bytes.reserve(STEP);
+            if bytes.try_reserve(step).is_err() {
+                break false;
+            }
             let to = bytes.as_mut_ptr().add(bytes.len());
-            let n = libc::syscall(libc::SYS_read, fd, to, STEP);
+            let n = libc::syscall(libc::SYS_read, fd, to, step);
             match usize::try_from(n) {
                 Ok(0) => break true,
                 Ok(n) => bytes.set_len(bytes.len() + n),

@@ -7,7 +7,8 @@
 //! Invariant: nothing of a file is trusted: what does not fit is not there.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use object::elf::{FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -25,17 +26,30 @@ const LARGEST_NOTE: u64 = 4096;
 /// How `.eh_frame_hdr` says where `.eh_frame` is, and how its index is kept, in what every linker writes.
 const USUAL: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
 
+/// Bytes that an unwinder has too.
+#[derive(Clone, Default)]
+pub(super) struct Bytes(Arc<Vec<u8>>);
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A table, and the addresses that the file states for it.
 pub(super) struct Table {
     pub(super) stated: Range<u64>,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
 }
 
 /// A file that is loaded.
 pub(super) struct Loaded {
     pub(super) path: String,
-    /// Where it lies.
+    /// Where it lies, and what of that is code.
     pub(super) range: Range<u64>,
+    pub(super) code: Range<u64>,
     /// What is added to the addresses that the file states.
     pub(super) bias: u64,
     /// What tells it from another file of its name.
@@ -45,10 +59,10 @@ pub(super) struct Loaded {
     pub(super) frames: Table,
 }
 
-/// The mappings of this process; none where they cannot be read.
-pub(super) fn mappings() -> Vec<Mapping> {
-    let text = super::file::contents(c"/proc/self/maps").unwrap_or_default();
-    parse_smaps(&*text).map_or(Vec::new(), |smaps| smaps.mappings)
+/// The mappings of this process; `None` where they cannot be read.
+pub(super) fn mappings() -> Option<Vec<Mapping>> {
+    let text = super::file::contents(c"/proc/self/maps", 64 << 10)?;
+    parse_smaps(&*text).ok().map(|smaps| smaps.mappings)
 }
 
 /// The name of a mapping.
@@ -67,29 +81,33 @@ pub(super) fn files(mappings: &[Mapping], is_known: impl Fn(u64) -> bool) -> Vec
         if !first.is_file() && !is_vdso(first) || first.offset != 0 {
             continue;
         }
-        let mut end = first.end;
-        let mut code = first.permissions.execute;
-        // Its other segments follow; what the file has no bytes for lies behind, without a name.
-        for m in mappings[at..].iter().take_while(|m| m.name == first.name && m.offset != 0) {
-            end = m.end;
-            code |= m.permissions.execute;
-        }
-        if code && !is_known(first.start) {
-            files.extend(read(first, first.start..end));
+        // Its other segments follow.
+        let mut own = mappings[at..].iter().take_while(|m| m.name == first.name && m.offset != 0);
+        let has_code = first.permissions.execute || own.any(|m| m.permissions.execute);
+        if has_code && !is_known(first.start) {
+            files.extend(read(first));
         }
     }
     files
 }
 
-fn read(first: &Mapping, range: Range<u64>) -> Option<Loaded> {
-    let head = memory(range.start, HEAD.min((range.end - range.start) as usize))?;
+fn read(first: &Mapping) -> Option<Loaded> {
+    let head = memory(first.start, HEAD.min((first.end - first.start) as usize))?;
     let header = Header::parse(&*head).ok()?;
     let segments = header.program_headers(LittleEndian, &*head).ok()?;
     let e = LittleEndian;
     let is = |kind| move |s: &&ProgramHeader64<LittleEndian>| s.p_type(e) == kind;
     let lowest = segments.iter().filter(is(PT_LOAD)).map(|s| s.p_vaddr(e)).min()?;
-    segments.iter().find(|s| s.p_type(e) == PT_LOAD && s.p_flags(e).0 & PF_X.0 != 0)?;
-    let bias = range.start.wrapping_sub(lowest & !0xfff);
+    let bias = first.start.wrapping_sub(lowest & !0xfff);
+    // What a file has no bytes for lies in mappings without its name, and code may lie behind that.
+    let lies = |s: &ProgramHeader64<LittleEndian>| {
+        let start = s.p_vaddr(e).wrapping_add(bias);
+        Some(start..start.checked_add(s.p_memsz(e))?)
+    };
+    let loads = || segments.iter().filter(is(PT_LOAD));
+    let code = || loads().filter(|s| s.p_flags(e).0 & PF_X.0 != 0).filter_map(lies);
+    let range = first.start..loads().filter_map(lies).map(|r| r.end).max()?;
+    let code = code().map(|r| r.start).min()?..code().map(|r| r.end).max()?;
     let index = segments.iter().find(is(PT_GNU_EH_FRAME))?;
     let stated = index.p_vaddr(e)..index.p_vaddr(e).checked_add(index.p_memsz(e))?;
     let index = table(stated, bias)?;
@@ -101,15 +119,16 @@ fn read(first: &Mapping, range: Range<u64>) -> Option<Loaded> {
         let end = s.p_vaddr(e).checked_add(s.p_filesz(e))?;
         (s.p_vaddr(e)..end).contains(&at).then_some(end)
     })?;
-    let frames = table(at..end, bias).filter(|_| usual)?;
+    let frames = table(at..end.min(at.checked_add(LARGEST)?), bias).filter(|_| usual)?;
     let build_id = segments.iter().filter(is(PT_NOTE)).find_map(|s| build_id(s, bias));
     let path = path(first).into_owned();
-    Some(Loaded { path, range, bias, build_id: build_id.unwrap_or_default(), index, frames })
+    Some(Loaded { path, range, code, bias, build_id: build_id.unwrap_or_default(), index, frames })
 }
 
 fn table(stated: Range<u64>, bias: u64) -> Option<Table> {
     let length = stated.end.checked_sub(stated.start).filter(|l| *l <= LARGEST)?;
-    Some(Table { bytes: memory(stated.start.wrapping_add(bias), length as usize)?, stated })
+    let bytes = memory(stated.start.wrapping_add(bias), length as usize)?;
+    Some(Table { bytes: Bytes(Arc::new(bytes)), stated })
 }
 
 fn build_id(note: &ProgramHeader64<LittleEndian>, bias: u64) -> Option<Vec<u8>> {
@@ -147,7 +166,9 @@ impl Loaded {
 
 /// Bytes of this process; `None` where they are not all there.
 fn memory(at: u64, length: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0u8; length];
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).ok()?;
+    bytes.resize(length, 0u8);
     let ours = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
     let theirs = libc::iovec { iov_base: at as usize as *mut _, iov_len: length };
     // SAFETY: the kernel reads from `theirs`, or says that it cannot, and writes to `ours`, which has that length.
@@ -161,16 +182,18 @@ mod tests {
 
     #[test]
     fn this_program_and_its_libraries_are_found() {
-        let files = files(&mappings(), |_| false);
+        let mappings = mappings().unwrap();
+        let files = files(&mappings, |_| false);
         let here = this_program_and_its_libraries_are_found as *const () as usize as u64;
-        let ours = files.iter().find(|f| f.range.contains(&here)).unwrap();
+        let ours = files.iter().find(|f| f.code.contains(&here)).unwrap();
+        assert!(files.iter().all(|f| f.range.start <= f.code.start && f.code.end <= f.range.end));
         assert!(std::env::current_exe().unwrap().ends_with(ours.path.rsplit('/').next().unwrap()));
         assert!(files.iter().any(|f| f.path.contains("libc.so")));
         assert!(files.iter().all(|f| !f.frames.bytes.is_empty()));
         // Every function has its row: this one too.
         assert!(ours.function(here).is_some_and(|f| f.start == here && f.end > here));
         assert_eq!(ours.function(here + 1), ours.function(here));
-        assert!(self::files(&mappings(), |_| true).is_empty());
+        assert!(self::files(&mappings, |_| true).is_empty());
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! The walk ends where the interpreter's loop begins: what called that is the Python stack's to tell. The loop's frame is known
 //! by its function, and by what it keeps on the C stack: the innermost entry of the thread's frames, where that is near.
 //!
-//! Invariants: touched only with the GIL. No word is read but of the thread's own stack, from its pointer upwards: tables that are
-//! wrong make a stack end early, and do no harm.
+//! Invariants: touched only with the GIL. No word is read but of the thread's own stack, from its pointer upwards. What is no
+//! code of a loaded file is not walked on from: tables that are wrong, or that framehop does not follow, make a stack end early.
 
 use std::arch::asm;
 use std::ops::Range;
@@ -17,14 +17,15 @@ use framehop::{
     ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind, Unwinder,
 };
 
-use pydefrag_trace::event::NO_FILE;
+use pydefrag_trace::event::{NO_FILE, NO_STACK};
 
 use super::codes::codes;
 use super::lane::{Lane, Shared};
-use super::loaded::{self, Loaded};
+use super::loaded::{self, Bytes, Loaded};
 use super::nodes;
-use super::own::Own;
+use super::own::{Own, tid};
 use super::python::variable;
+use super::state;
 
 /// Native frames of an allocation that are kept, innermost first.
 const MOST: usize = 128;
@@ -35,12 +36,15 @@ const NATIVE: u64 = 1 << 63;
 /// The stack of the first thread grows down into memory that is kept for it: so much at least (`mmap_base`, arch/x86/mm/mmap.c
 /// of Linux, keeps 128 MiB).
 const FIRST_STACK: u64 = 64 << 20;
-/// OS pages of code that belong to no file, and that are not looked for again.
-const MOST_FOREIGN: usize = 256;
+/// OS pages that belong to no file's code, which are not looked for again within this time.
+const MOST_FOREIGN: usize = 64;
+const FOREIGN_NS: u64 = 1_000_000_000;
 /// Parts of the interpreter's loop.
 const PARTS: usize = 4;
-/// Times that a stack is looked for in vain: it is none that a thread began with.
-const MOST_LOOKS: u32 = 1000;
+/// Times that a thread's stack is looked for in vain: where it allocates is none that it began with.
+const MOST_LOOKS: u32 = 100;
+/// In the place of an address that is no file's code.
+const NOWHERE: u64 = 0;
 
 /// A file, with its number in the trace, once it was told.
 struct Known {
@@ -52,14 +56,14 @@ struct Known {
 struct Native {
     /// In order of address.
     known: Vec<Known>,
-    unwinder: UnwinderX86_64<Vec<u8>, MustNotAllocateDuringUnwind>,
+    unwinder: UnwinderX86_64<Bytes, MustNotAllocateDuringUnwind>,
     cache: Box<CacheX86_64<MustNotAllocateDuringUnwind>>,
     /// `_PyEval_EvalFrameDefault`, and what was moved away from it (GCC's `.cold`), once a frame was seen there.
     eval: Vec<Range<u64>>,
     /// This library.
     ours: Range<u64>,
     foreign: Vec<u64>,
-    looks: u32,
+    foreign_ns: u64,
     /// Stacks that ended before they should; those of memory that is no thread's stack.
     cut: u64,
     elsewhere: u64,
@@ -84,7 +88,8 @@ pub(super) fn notes() -> Vec<String> {
     }
     if native.cut > 0 {
         notes.push(format!(
-            "{} allocations have native frames only up to where a file's tables of frames end",
+            "{} allocations have native frames only in part: there were more than {MOST}, or what called them is no loaded \
+             file's code, or a file's tables of frames could not be followed",
             native.cut
         ));
     }
@@ -111,12 +116,19 @@ pub(super) fn below(own: *mut Own, lane: &mut Lane, node: u32, entry: u64) -> u3
     if outer == Some(node) {
         return expected;
     }
-    frames.iter().rev().fold(node, |parent, frame| {
-        nodes::look(parent, frame | NATIVE).unwrap_or_else(|| {
+    let mut node = node;
+    for frame in frames.iter().rev() {
+        let known = nodes::look(node, frame | NATIVE);
+        node = known.unwrap_or_else(|| {
             let (number, place) = native.place(*frame);
-            nodes::enter_native(lane, parent, frame | NATIVE, number, place)
-        })
-    })
+            nodes::enter_native(lane, node, frame | NATIVE, number, place)
+        });
+        // There is no room for more.
+        if node == NO_STACK {
+            break;
+        }
+    }
+    node
 }
 
 impl Native {
@@ -128,7 +140,7 @@ impl Native {
             eval: Vec::new(),
             ours: 0..0,
             foreign: Vec::new(),
-            looks: 0,
+            foreign_ns: 0,
             cut: 0,
             elsewhere: 0,
         };
@@ -142,7 +154,7 @@ impl Native {
 
     /// Takes up what was loaded since.
     fn load(&mut self) {
-        let mappings = loaded::mappings();
+        let Some(mappings) = loaded::mappings() else { return };
         let is_there = |k: &Known| {
             mappings.iter().any(|m| m.start == k.file.range.start && loaded::path(m) == k.file.path)
         };
@@ -154,7 +166,7 @@ impl Native {
         let new = loaded::files(&mappings, |start| {
             self.known.iter().any(|k| k.file.range.start == start)
         });
-        for mut file in new {
+        for file in new {
             self.unwinder.add_module(Module::new(
                 String::new(),
                 file.range.clone(),
@@ -163,7 +175,7 @@ impl Native {
                     eh_frame_hdr_svma: Some(file.index.stated.clone()),
                     eh_frame_hdr: Some(file.index.bytes.clone()),
                     eh_frame_svma: Some(file.frames.stated.clone()),
-                    eh_frame: Some(std::mem::take(&mut file.frames.bytes)),
+                    eh_frame: Some(file.frames.bytes.clone()),
                     ..Default::default()
                 },
             ));
@@ -172,11 +184,11 @@ impl Native {
         self.known.sort_by_key(|k| k.file.range.start);
     }
 
-    /// Which file has this address.
+    /// Which file has code at this address.
     fn find(&self, address: u64) -> Option<usize> {
         let after = self.known.partition_point(|k| k.file.range.start <= address);
         let before = after.checked_sub(1)?;
-        self.known[before].file.range.contains(&address).then_some(before)
+        self.known[before].file.code.contains(&address).then_some(before)
     }
 
     /// The function that an address is in.
@@ -186,11 +198,10 @@ impl Native {
 
     /// The file of an address, by its number in the trace, and the address that the file states, + 1.
     fn place(&mut self, address: u64) -> (u32, u32) {
-        const NOWHERE: (u32, u32) = (NO_FILE, 0);
-        let Some(i) = self.find(address) else { return NOWHERE };
+        let Some(i) = self.find(address) else { return (NO_FILE, 0) };
         let known = &mut self.known[i];
         let Ok(stated) = u32::try_from(address.wrapping_sub(known.file.bias) + 1) else {
-            return NOWHERE;
+            return (NO_FILE, 0);
         };
         // SAFETY: the GIL.
         let number = *known.number.get_or_insert_with(|| unsafe {
@@ -228,16 +239,21 @@ impl Native {
                 if self.eval.iter().any(|part| part.contains(&at)) {
                     return count;
                 }
-                if self.find(at).is_none() && self.is_new(at) {
-                    continue 'again;
+                if self.find(at).is_none() {
+                    if self.is_new(at) {
+                        continue 'again;
+                    }
+                    if count < MOST {
+                        out[count] = NOWHERE;
+                        count += 1;
+                    }
+                    break;
                 }
                 let from = regs.sp();
                 let next = self.unwinder.unwind_frame(frame, &mut regs, &mut self.cache, &mut read);
                 // The interpreter's loop has this frame.
                 if (from..regs.sp()).contains(&entry) {
-                    if self.eval.len() < PARTS {
-                        self.eval.extend(self.function(at));
-                    }
+                    self.learn(at);
                     return count;
                 }
                 if !self.ours.contains(&at) {
@@ -261,11 +277,24 @@ impl Native {
         }
     }
 
+    /// The loop was seen at this address: where a compiler has moved a part of it, that is known from now on.
+    fn learn(&mut self, address: u64) {
+        let is_beside = self.eval.first().is_some_and(|e| self.find(e.start) == self.find(address));
+        if is_beside && self.eval.len() < PARTS {
+            self.eval.extend(self.function(address));
+        }
+    }
+
     /// Whether an address of no known file is of one that was loaded since.
     fn is_new(&mut self, address: u64) -> bool {
         let page = address >> 12;
-        if self.foreign.len() >= MOST_FOREIGN || self.foreign.contains(&page) {
-            return false;
+        if self.foreign.len() == MOST_FOREIGN || self.foreign.contains(&page) {
+            let now = state::now();
+            if now - self.foreign_ns < FOREIGN_NS {
+                return false;
+            }
+            self.foreign_ns = now;
+            self.foreign.clear();
         }
         self.load();
         let is_new = self.find(address).is_some();
@@ -276,31 +305,28 @@ impl Native {
     }
 
     /// Where this thread's stack ends, which `sp` is in.
-    fn top(&mut self, own: *mut Own, sp: u64) -> Option<u64> {
+    fn top(&self, own: *mut Own, sp: u64) -> Option<u64> {
         // SAFETY: this thread's words.
-        let known = unsafe { &mut (*own).stack };
+        let (known, looks) = unsafe { (&mut (*own).stack, &mut (*own).looks) };
         if !(known.0..known.1).contains(&sp) {
-            if self.looks == MOST_LOOKS {
+            if *looks == MOST_LOOKS {
                 return None;
             }
-            match stack_of(sp) {
-                Some(stack) => *known = stack,
-                None => {
-                    self.looks += 1;
-                    return None;
-                }
-            }
+            // Counted when it was found too: a thread that changes between stacks would look each time.
+            *looks += 1;
+            *known = stack_of(tid(own), sp)?;
         }
         Some(known.1)
     }
 }
 
-/// The stack that an address is in: its lowest address and its end.
-fn stack_of(sp: u64) -> Option<(u64, u64)> {
-    let mappings = loaded::mappings();
+/// The stack that an address is in, of the thread that has this id: its lowest address and its end.
+fn stack_of(tid: u32, sp: u64) -> Option<(u64, u64)> {
+    let mappings = loaded::mappings()?;
     let mapping = mappings.iter().find(|m| m.contains(sp))?;
-    if mapping.name_bytes() == b"[stack]" {
-        return Some((mapping.start.min(mapping.end - FIRST_STACK), mapping.end));
+    if tid == std::process::id() {
+        let is_first = mapping.name_bytes() == b"[stack]";
+        return is_first.then_some((mapping.start.min(mapping.end - FIRST_STACK), mapping.end));
     }
     // glibc keeps what it knows of a thread at the end of the stack that it gave it; what lies behind may be another's.
     // SAFETY: without preconditions.

@@ -25,7 +25,8 @@ pub(super) struct Own {
     pub(super) random: u64,
     /// The kernel's id of it, once it was asked.
     pub(super) tid: u32,
-    pub(super) _room: u32,
+    /// How often its stack was looked for in vain.
+    pub(super) looks: u32,
     /// The lowest and the highest address of its stack, once they were looked up.
     pub(super) stack: (u64, u64),
     /// Address and size of what malloc handed out within the outermost call.

@@ -273,7 +273,7 @@ fn command() -> String {
 
 /// RSS in OS pages (proc_pid_statm(5)).
 pub(super) fn rss_pages() -> Option<u64> {
-    let text = super::file::contents(c"/proc/self/statm")?;
+    let text = super::file::contents(c"/proc/self/statm", 256)?;
     std::str::from_utf8(&text).ok()?.split(' ').nth(1)?.parse().ok()
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Asked {
     /// As in [`state::Wanted`].
     pub(super) seconds: Option<f64>,
     /// As in [`state::Wanted`].
+    #[serde(default)]
     pub(super) native: bool,
 }
 
