@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 /// The tests that ask `pydefrag_harness::matrix`, and what their whole matrix is.
 const TESTS: &[(&str, &str)] = &[
-    ("agent::scenarios::", "13 scenarios on every interpreter from 3.10 on, and 1000 ends"),
     ("ground_truth::examples", "9 examples on every interpreter"),
     ("map::of_examples", "5 examples on 4 interpreters"),
     ("objects::coverage", "9 examples on 5 interpreters, 6 programs on as many"),
