@@ -1,12 +1,12 @@
 //! What recording costs a program, beside the same program bare and under memray's full mode, in one run.
 //!
-//! The program is run bare, recorded and sampled in turns, on either core in turns. It measures itself at its end
-//! (RUSAGE_SELF); what is told is the ratio of the least times: a machine that others use too adds to a time, and never
-//! takes from it. (Side by side, a core each, the two fight for the memory that they share.) The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
+//! A recorded program and a bare one run at the same time, each on a core of its own, in turns on either: what a shared machine
+//! takes away it takes from both. The program measures itself at its end (RUSAGE_SELF); what is told is the median of
+//! the ratios. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
 //! after the program's end is not the program's time.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use pydefrag_harness::packages::Packages;
@@ -15,9 +15,11 @@ use pydefrag_trace::{Trace, compress, event::Event};
 
 use crate::table::Table;
 
-const ROUNDS: usize = 15;
-/// Of a program without a limit. (memray runs once: it takes long, and is far from any.)
+const ROUNDS: usize = 25;
+/// Of a program without a limit.
 const FEW_ROUNDS: usize = 5;
+/// memray takes long, and is far from any limit.
+const ROUNDS_OF_MEMRAY: usize = 1;
 const SAMPLE: u64 = 512 << 10;
 
 /// A program, and the limits on what recording may make of its time.
@@ -131,19 +133,12 @@ fn one(
     let folder = tempfile::tempdir()?;
     let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
     let rounds = if program.full.is_some() { ROUNDS } else { FEW_ROUNDS };
-    let [mut bare, mut full, mut sampled] = [const { Vec::new() }; 3];
-    for round in 0..rounds {
-        for (arm, runs) in
-            [(Arm::Bare, &mut bare), (Arm::Full, &mut full), (Arm::Sampled, &mut sampled)]
-        {
-            runs.push(used(of, &arm, program, folder.path(), round)?);
-        }
-    }
-    let (bare, full, sampled) = (Runs::of(bare), Runs::of(full), Runs::of(sampled));
+    let full = pairs(of, &Arm::Full, program, folder.path(), rounds)?;
+    let sampled = pairs(of, &Arm::Sampled, program, folder.path(), rounds)?;
     let memray = memray.map(|packages| {
-        used(of, &Arm::Memray(packages), program, folder.path(), 0).map(|m| m.0 / bare.time)
+        pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
     });
-    let memray = memray.transpose()?.map(|ratio| format!("; memray's full mode {ratio:.2}"));
+    let memray = memray.transpose()?.map(|m| format!("; memray's full mode {:.2}", m.ratio));
     let part = folder.path().join("full.part");
     let raw = std::fs::metadata(&part)?.len() as f64;
     let events = events(&part)?;
@@ -151,21 +146,21 @@ fn one(
     compress(&part, &mut finished, &|_, _| {})?;
     table.add(
         &what("CPU of a program recorded with stacks, of that bare"),
-        full.time / bare.time,
+        full.ratio,
         program.full,
         format!(
             "{:.2} s of {:.2} s, {events} events, {:.1} ns each{}",
+            full.time * full.ratio,
             full.time,
-            bare.time,
-            (full.time - bare.time) * 1e9 / events as f64,
+            full.time * (full.ratio - 1.0) * 1e9 / events as f64,
             memray.unwrap_or_default()
         ),
     );
     table.add(
         &what("CPU sampled every 512 KiB, of that bare"),
-        sampled.time / bare.time,
+        sampled.ratio,
         program.sampled,
-        format!("{:.2} s of {:.2} s", sampled.time, bare.time),
+        format!("{:.2} s of {:.2} s", sampled.time * sampled.ratio, sampled.time),
     );
     table.add(
         &what("bytes an event while recording"),
@@ -179,24 +174,38 @@ fn one(
         program.finished,
         format!("{} bytes", finished.len()),
     );
-    let more = (full.memory - bare.memory) / 1024.0;
-    table.add(&what("MiB of RSS more"), more, Some(MEMORY), String::new());
+    table.add(&what("MiB of RSS more"), full.memory, Some(MEMORY), String::new());
     Ok(())
 }
 
-/// What an arm has used.
-struct Runs {
-    /// The least processor time, in seconds.
+/// What an arm has used, beside a bare one.
+struct Beside {
+    /// Median of the ratios of processor time.
+    ratio: f64,
+    /// Median of the bare ones' seconds.
     time: f64,
-    /// Median of the highest RSS, in KiB.
+    /// Median of what the highest RSS was more, in MiB.
     memory: f64,
 }
 
-impl Runs {
-    fn of(runs: Vec<Used>) -> Runs {
-        let (times, memory): (Vec<f64>, Vec<f64>) = runs.into_iter().unzip();
-        Runs { time: times.into_iter().fold(f64::INFINITY, f64::min), memory: median(memory) }
+fn pairs(
+    of: &Interpreter,
+    arm: &Arm,
+    program: &Program,
+    folder: &Path,
+    rounds: usize,
+) -> anyhow::Result<Beside> {
+    let (mut ratios, mut times, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (here, there) = (round % 2, 1 - round % 2);
+        let bare = start(of, &Arm::Bare, program, folder, here)?;
+        let other = start(of, arm, program, folder, there)?;
+        let (bare, other) = (used(bare, program)?, used(other, program)?);
+        ratios.push(other.0 / bare.0);
+        times.push(bare.0);
+        memory.push((other.1 - bare.1) / 1024.0);
     }
+    Ok(Beside { ratio: median(ratios), time: median(times), memory: median(memory) })
 }
 
 pub(crate) fn median(mut of: Vec<f64>) -> f64 {
@@ -236,17 +245,17 @@ fn preload(command: &mut Command, file: &Path, every: Option<u64>) {
     command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
 }
 
-/// Runs a program on one core, the other one in the next round; what it has used.
-fn used(
+/// Starts a program on a core of its own, where there are two.
+fn start(
     of: &Interpreter,
     arm: &Arm,
     program: &Program,
     folder: &Path,
-    round: usize,
-) -> anyhow::Result<Used> {
+    core: usize,
+) -> anyhow::Result<Child> {
     let mut command = Command::new("taskset");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    command.args(["-c", &(round % cores).to_string()]).arg(&of.program);
+    command.args(["-c", &(core % cores).to_string()]).arg(&of.program);
     let file = match arm {
         Arm::Full => folder.join("full.part"),
         Arm::Sampled => folder.join("sampled.part"),
@@ -270,8 +279,15 @@ fn used(
         .env("PYTHONHASHSEED", "0")
         .current_dir(repository())
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    let out = command.output().context("taskset (of util-linux) could not be started")?;
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("taskset (of util-linux) could not be started")
+}
+
+/// Waits for its end.
+fn used(child: Child, program: &Program) -> anyhow::Result<Used> {
+    let out = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     let used = text.lines().find_map(|l| {
         let (seconds, kib) = l.strip_prefix("USED ")?.split_once(' ')?;
