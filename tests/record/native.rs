@@ -80,6 +80,54 @@ fn native_frames_are_those_of_a_backtrace() {
     }
 }
 
+/// Code that was made at run time calls strdup: what called that nobody's tables tell.
+const MADE: &str = "
+import ctypes, mmap, struct
+strdup = ctypes.cast(ctypes.CDLL(None).strdup, ctypes.c_void_p).value
+page = mmap.mmap(-1, 4096, prot=7)
+# mov rax, strdup; sub rsp, 8; call rax; add rsp, 8; ret
+page.write(b'\\x48\\xb8' + struct.pack('<Q', strdup) + b'\\x48\\x83\\xec\\x08\\xff\\xd0\\x48\\x83\\xc4\\x08\\xc3')
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+made = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(at)
+text = ctypes.create_string_buffer(b'x' * 700_500)
+def plant():
+    for _ in range(3):
+        made(ctypes.addressof(text))
+plant()
+print('done')
+";
+
+#[test]
+fn a_walk_ends_at_code_of_no_file() {
+    for of in every_minor() {
+        let recorded = recorded(of, &["--native", "--no-report"], &["-c", MADE]);
+        let said = String::from_utf8_lossy(&recorded.output.stderr);
+        assert_eq!(recorded.stdout(), "done\n", "{}: {said}", of.name);
+        let trace = recorded.trace();
+        let (mut stacks, mut planted) = (Stacks::default(), Vec::new());
+        for (_, event) in events(&trace) {
+            stacks.take(&event);
+            if let Event::Alloc { size: 700_501, node, domain: Domain::Malloc, .. } = event {
+                planted.push(node);
+            }
+        }
+        // One stack, however often: an address that means nothing makes no other.
+        assert_eq!(planted, [planted[0]; 3], "{}", of.name);
+        let frames = native(&stacks, &trace, planted[0]);
+        assert!(frames[0].0.contains("libc"), "{}: {frames:x?}", of.name);
+        assert_eq!(frames[1..], [(String::new(), 0)], "{}", of.name);
+        let mut at = planted[0];
+        for _ in &frames {
+            at = stacks.nodes[&at].0;
+        }
+        let python = stacks.of(&trace, at);
+        assert_eq!(python.last().map(|(_, _, name)| &**name), Some("plant"), "{}", of.name);
+        let notes = &trace.end.as_ref().expect("an end").notes;
+        let told = "3 allocations have native frames only in part";
+        assert!(notes.iter().any(|note| note.starts_with(told)), "{}: {notes:?}", of.name);
+    }
+}
+
 #[test]
 fn native_functions_have_names_and_python_lines_keep_what_they_call() {
     for of in two() {

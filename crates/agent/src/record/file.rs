@@ -142,6 +142,16 @@ unsafe fn open(path: *const libc::c_char, flags: c_int, mode: c_int) -> c_int {
     unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) as c_int }
 }
 
+/// `close(2)`, in the same way.
+///
+/// # Safety
+///
+/// The descriptor is ours.
+unsafe fn close(fd: c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
 /// All of a file that the kernel makes up, read in steps of so many bytes.
 pub(super) fn contents(path: &CStr, step: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::<u8>::new();
@@ -166,16 +176,6 @@ pub(super) fn contents(path: &CStr, step: usize) -> Option<Vec<u8>> {
         close(fd);
         whole.then_some(bytes)
     }
-}
-
-/// `close(2)`, in the same way.
-///
-/// # Safety
-///
-/// The descriptor is ours.
-unsafe fn close(fd: c_int) {
-    // SAFETY: the caller's promise.
-    unsafe { libc::syscall(libc::SYS_close, fd) };
 }
 
 /// Device and inode of a descriptor.

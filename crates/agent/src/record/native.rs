@@ -41,7 +41,7 @@ const MOST_FOREIGN: usize = 64;
 const FOREIGN_NS: u64 = 1_000_000_000;
 /// Parts of the interpreter's loop.
 const PARTS: usize = 4;
-/// Times that a thread's stack is looked for in vain: where it allocates is none that it began with.
+/// Times that a thread's stack is looked for: more often, it changes between several, and only one is its own.
 const MOST_LOOKS: u32 = 100;
 /// In the place of an address that is no file's code.
 const NOWHERE: u64 = 0;

@@ -25,7 +25,7 @@ pub(super) struct Own {
     pub(super) random: u64,
     /// The kernel's id of it, once it was asked.
     pub(super) tid: u32,
-    /// How often its stack was looked for in vain.
+    /// How often its stack was looked for.
     pub(super) looks: u32,
     /// The lowest and the highest address of its stack, once they were looked up.
     pub(super) stack: (u64, u64),
