@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use addr2line::{Loader, demangle_auto};
 use object::read::ReadCache;
 use object::read::elf::ElfFile64;
-use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolKind};
 use pydefrag_trace::code::Code;
 use pydefrag_trace::{Symbol, Symbols};
 
@@ -23,6 +24,8 @@ pub(crate) struct Files {
 /// What a file names.
 #[derive(Default)]
 struct File {
+    /// Where its code is. Debugging information also tells of functions that the linker has left out: at 0, all of them.
+    code: Vec<Range<u64>>,
     /// Address, address behind the last, and name, in order of address.
     functions: Vec<(u64, u64, String)>,
     lines: Option<Loader>,
@@ -31,6 +34,9 @@ struct File {
 impl Symbols for Files {
     fn symbol(&mut self, file: &Code, address: u64) -> Option<Symbol> {
         let known = self.known.entry(file.number).or_insert_with(|| File::of(file));
+        if !known.code.iter().any(|code| code.contains(&address)) {
+            return None;
+        }
         known.by_lines(address).or_else(|| known.by_table(address))
     }
 }
@@ -54,6 +60,9 @@ impl File {
         let elf = ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
         if elf.build_id().ok()?.unwrap_or_default() != build_id {
             return None;
+        }
+        for segment in elf.segments().filter(|s| s.permissions().executable()) {
+            self.code.push(segment.address()..segment.address().saturating_add(segment.size()));
         }
         for symbol in elf.symbols().chain(elf.dynamic_symbols()) {
             if symbol.kind() == SymbolKind::Text
@@ -136,8 +145,9 @@ mod tests {
         let symbol = files.symbol(&this_file(), stated() + 1).unwrap();
         assert!(symbol.name.contains(PLANTED), "{symbol:?}");
         assert!(symbol.source.is_empty() || symbol.source.ends_with("symbols.rs"), "{symbol:?}");
-        assert_eq!(files.symbol(&this_file(), 1), None);
-        assert_eq!(files.symbol(&this_file(), u64::MAX), None);
+        for no_code in (0..256).chain([u64::MAX]) {
+            assert_eq!(files.symbol(&this_file(), no_code), None, "{no_code:#x}");
+        }
     }
 
     #[test]
