@@ -27,6 +27,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Recording, Trace)> {
     let trace = Trace::open(path).map_err(|e| {
         let hint = match &e {
             Error::Newer { .. } => "update pydefrag, or record again with this one",
+            Error::Older { .. } => "record again with this one",
             _ => "pydefrag record -o FILE.pdtrace …   (makes one)",
         };
         hinted(format!("{}: {e}", path.display()), hint)

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// First bytes of every file.
 pub const MAGIC: [u8; 8] = *b"\x89PDTRACE";
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before the first chunk.
 pub const FILE_HEAD: usize = 16;
 /// Bytes of a chunk before what it stores.

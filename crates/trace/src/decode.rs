@@ -3,7 +3,9 @@
 //! Invariant: bytes that are no event end the reading of their lane, and are said; nothing of them is guessed.
 
 use crate::Model;
-use crate::event::{ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, LOW_BITS, MOVED, escape};
+use crate::event::{
+    ALIGNED_BITS, ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, LOW_BITS, MOVED, escape,
+};
 use crate::varint::{self, unzigzag};
 
 /// No block is larger: an address has fewer bits.
@@ -52,12 +54,12 @@ impl Decoder {
         *at += length;
         let number = head & (u64::MAX >> (64 - 8 * length as u32));
         if kind != ALLOC {
-            let difference = unzigzag(number >> 5) << 3;
+            let difference = unzigzag(number >> 5) << ALIGNED_BITS;
             let address = self.model.last_free.wrapping_add(difference as u64);
             self.model.last_free = address;
             return Ok(Event::Free { address, moved: kind == MOVED });
         }
-        let (difference, surprise) = (unzigzag(number >> 6) << 3, head & 0x20 != 0);
+        let (difference, surprise) = (unzigzag(number >> 6) << ALIGNED_BITS, head & 0x20 != 0);
         let mut expected = *self.model.expected();
         if surprise {
             let flags = *bytes.get(*at).filter(|_| *at < end).ok_or(NoEvent)?;

@@ -3,7 +3,9 @@
 //! No call here allocates, hashes or waits.
 
 use crate::Model;
-use crate::event::{ALLOC, Domain, ESCAPE, FREE, LARGEST, LOW, LOW_BITS, MOVED, escape};
+use crate::event::{
+    ALIGNED_BITS, ALLOC, Domain, ESCAPE, FREE, LARGEST, LOW, LOW_BITS, MOVED, escape,
+};
 use crate::varint::{self, zigzag};
 
 /// Bytes that any event but a mark fits into.
@@ -24,10 +26,10 @@ fn word(out: &mut Room, low: u64, number: u64, shift: u32) -> usize {
 /// Writes a free; returns its length.
 #[inline(always)]
 pub fn free(model: &mut Model, out: &mut Room, address: u64, moved: bool) -> usize {
-    if !address.is_multiple_of(8) {
+    if !address.is_multiple_of(1 << ALIGNED_BITS) {
         return numbers(out, escape::FREE, &[address, u64::from(moved)]);
     }
-    let difference = address.wrapping_sub(model.last_free) as i64 >> 3;
+    let difference = address.wrapping_sub(model.last_free) as i64 >> ALIGNED_BITS;
     model.last_free = address;
     word(out, if moved { MOVED } else { FREE }, zigzag(difference), 5)
 }
@@ -42,12 +44,12 @@ pub fn alloc(
     node: u32,
     domain: Domain,
 ) -> usize {
-    if !address.is_multiple_of(8) || size > LARGEST {
+    if !address.is_multiple_of(1 << ALIGNED_BITS) || size > LARGEST {
         return numbers(out, escape::ALLOC, &[address, size, u64::from(node), domain as u64]);
     }
     let size = size as u32;
     let place = model.place(size);
-    let difference = address.wrapping_sub(*place) as i64 >> 3;
+    let difference = address.wrapping_sub(*place) as i64 >> ALIGNED_BITS;
     *place = address.wrapping_add(Model::step(size));
     let sized = size << 1 | domain as u32;
     let expected = model.expected();

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! word    = a little-endian number of 1 to 8 bytes: kind (2 bits), its length - 1 (3 bits), then
-//! free    = kind 0, or 2 if a realloc frees it: zigzag(address - the last free's) / 8
-//! alloc   = kind 1: a bit whether a surprise follows, zigzag(address - where it was expected) / 8
+//! free    = kind 0, or 2 if a realloc frees it: zigzag(address - the last free's) / 16
+//! alloc   = kind 1: a bit whether a surprise follows, zigzag(address - where it was expected) / 16
 //! surprise = a byte of bits: 1 another stack, 2 another size, 4 the domain is malloc's; then, as varints, each where it is
 //!           another, the size and zigzag(stack - the last alloc's). The five lowest bits of the first of them
 //!           are the byte's upper ones, and its varint has the rest.
 //! escape  = kind 3: a byte with its number above the kind, then varints (see [`escape`])
 //! ```
 //!
-//! An allocation whose address is not a multiple of 8, or larger than [`LARGEST`], is an escape of its own.
+//! What is not at a multiple of 16, as pymalloc and glibc have every block (jemalloc and mimalloc: but for those of 8 bytes), or
+//! is larger than [`LARGEST`], is an escape of its own.
 
 /// A block was freed.
 pub const FREE: u64 = 0;
@@ -21,6 +22,8 @@ pub const MOVED: u64 = 2;
 /// Anything else.
 pub const ESCAPE: u64 = 3;
 
+/// Bits of an address that a word does not tell: they are 0.
+pub const ALIGNED_BITS: u32 = 4;
 /// The largest size that an alloc's word tells.
 pub const LARGEST: u64 = (1 << 31) - 1;
 

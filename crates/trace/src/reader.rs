@@ -39,6 +39,14 @@ pub enum Error {
         /// The file's version.
         found: u32,
     },
+    /// A version before the first that was released wrote it.
+    #[error(
+        "the file has format version {found}, which no released pydefrag wrote; this one reads {VERSION}"
+    )]
+    Older {
+        /// The file's version.
+        found: u32,
+    },
     /// Its first chunk is cut or damaged.
     #[error("the file is damaged before its first chunk is whole")]
     Damaged,
@@ -129,6 +137,9 @@ impl Trace {
         let found = u32::from_le_bytes(head[8..12].try_into().unwrap_or_default());
         if found > VERSION {
             return Err(Error::Newer { found });
+        }
+        if found < VERSION {
+            return Err(Error::Older { found });
         }
         let (places, damage) = scan(&source, length)?;
         let mut trace = Trace {

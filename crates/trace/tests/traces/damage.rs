@@ -34,7 +34,7 @@ fn read(bytes: &[u8]) -> Result<Seen, Error> {
 fn check(bytes: &[u8], sound: &Seen, what: &str) {
     let seen = match read(bytes) {
         Ok(seen) => seen,
-        Err(Error::Damaged | Error::NotTrace | Error::Newer { .. }) => return,
+        Err(Error::Damaged | Error::NotTrace | Error::Newer { .. } | Error::Older { .. }) => return,
         Err(e) => panic!("{what}: {e}"),
     };
     for (is, was) in seen.lanes.iter().zip(&sound.lanes) {
@@ -161,10 +161,15 @@ fn what_no_agent_wrote_is_refused_by_name() {
     assert!(matches!(read(b""), Err(Error::NotTrace)));
     assert!(matches!(read(b"\x89PNG\r\n\x1a\nand so on"), Err(Error::NotTrace)));
     assert!(matches!(read(&bytes[..FILE_HEAD]), Err(Error::Damaged)));
-    let mut newer = bytes.clone();
-    newer[8] = 9;
-    let said = read(&newer).map(|_| ()).unwrap_err().to_string();
-    assert!(said.contains("format version 9"), "{said}");
+    for (version, hint) in [(9, "by a newer pydefrag"), (1, "no released pydefrag")] {
+        let mut other = bytes.clone();
+        other[8] = version;
+        let said = read(&other).map(|_| ()).unwrap_err().to_string();
+        assert!(
+            said.contains(&format!("format version {version}")) && said.contains(hint),
+            "{said}"
+        );
+    }
     // Any bytes behind the magic.
     let mut random = Random(9);
     for _ in 0..2000 {
@@ -230,13 +235,34 @@ fn a_begin_that_is_absurd_is_damage() {
 
 /// A trace of one lane with these bytes behind an allocation.
 fn behind_an_allocation(lane: u16, rest: &[u8]) -> Seen {
+    read(&trace_with(lane, rest)).unwrap()
+}
+
+fn trace_with(lane: u16, rest: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(&begin(), 1 << 20);
     let alloc = |address| Event::Alloc { address, size: 8, node: 0, domain: Domain::Python };
     writer.event(lane, &alloc(64));
     writer.flush(lane);
     writer.chunk(Tag::Events, lane, 1, rest);
     writer.event(1 - lane, &alloc(128));
-    read(&writer.finish(Some(&End::default()))).unwrap()
+    writer.finish(Some(&End::default()))
+}
+
+/// Events that can be, but mean nothing.
+fn odd() -> [Vec<u8>; 6] {
+    [
+        number(escape::KEPT, &[]),
+        number(escape::ALLOC, &[64, 8, u32::MAX.into(), 0]),
+        number(escape::MAPPED, &[0, u64::MAX, u32::MAX.into()]),
+        number(escape::FREE, &[1, 1]),
+        number(escape::KEPT, &[]),
+        number(escape::ENDING, &[]),
+    ]
+}
+
+/// A trace that has them.
+pub(crate) fn odd_trace() -> Vec<u8> {
+    trace_with(GIL, &odd().concat())
 }
 
 fn number(n: u8, numbers: &[u64]) -> Vec<u8> {
@@ -270,15 +296,7 @@ fn events_that_cannot_be_end_their_lane() {
     let seen = behind_an_allocation(BESIDE, &number(escape::NODE, &[0, 0, 0]));
     assert_eq!((seen.lanes[0].len(), seen.lanes[1].len()), (1, 1));
     assert_eq!(seen.recording.notes.len(), 2);
-    // What can be, but means nothing.
-    let odd = [
-        number(escape::KEPT, &[]),
-        number(escape::ALLOC, &[64, 8, u32::MAX.into(), 0]),
-        number(escape::MAPPED, &[0, u64::MAX, u32::MAX.into()]),
-        number(escape::FREE, &[1, 1]),
-        number(escape::KEPT, &[]),
-        number(escape::ENDING, &[]),
-    ];
+    let odd = odd();
     for lane in [GIL, BESIDE] {
         let seen = behind_an_allocation(lane, &odd.concat());
         assert_eq!(seen.lanes[usize::from(lane)].len(), 1 + odd.len());

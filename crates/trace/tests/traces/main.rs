@@ -5,5 +5,6 @@ mod native;
 mod planted;
 mod random;
 mod recount;
+mod seeds;
 mod sums;
 mod writer;

@@ -27,7 +27,7 @@ impl Symbols for Planted {
     }
 }
 
-fn trace() -> Vec<u8> {
+pub(crate) fn trace() -> Vec<u8> {
     let node =
         |n: u32, parent, code, offset| Event::Node { node: FIRST_NODE + n, parent, code, offset };
     let mut events = vec![

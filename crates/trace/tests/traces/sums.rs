@@ -22,7 +22,7 @@ fn merged(bytes: &[u8]) -> Vec<(u16, Event)> {
     all
 }
 
-fn compressed(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed(bytes: &[u8]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     let mut out = Vec::new();
@@ -105,7 +105,7 @@ fn of_equal_peaks_the_first_counts() {
 }
 
 /// A sampled trace, of which the truth is known: it grows to its peak, half goes, then what comes goes soon.
-fn sampled(seed: u64, every: u64) -> (Vec<u8>, [u64; 3]) {
+pub(crate) fn sampled(seed: u64, every: u64) -> (Vec<u8>, [u64; 3]) {
     const BLOCKS: usize = 6000;
     const SIZES: [u64; 6] = [16, 40, 100, 600, 5000, 70_000];
     let (mut program, mut random) = (Random(1), Random(1 << 32 | seed));
