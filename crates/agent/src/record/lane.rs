@@ -30,7 +30,7 @@ const TICK: usize = 2 << 10;
 /// No thread's state, and no thread's id.
 pub(super) const NOBODY: u64 = u64::MAX;
 /// Between two samples of RSS.
-const RSS_NS: u64 = 10_000_000;
+const RSS_NS: u64 = 25_000_000;
 
 /// A lane.
 pub(super) struct Lane {
@@ -352,15 +352,15 @@ impl Lane {
 /// not have the GIL.
 pub(super) fn save_all(own: *mut Own, holds_gil: bool) {
     beside(own, Lane::flush);
-    if python::is_free_threaded() {
-        return;
-    }
     busy(own, || {
-        // SAFETY: by the GIL; else this is the end, and what is whole by now is all that is written.
-        let lane = unsafe { &mut *gil() };
-        match holds_gil {
-            true => lane.flush(),
-            false => lane.save(),
+        if !python::is_free_threaded() {
+            // SAFETY: by the GIL; else this is the end, and what is whole by now is all that is written.
+            let lane = unsafe { &mut *gil() };
+            match holds_gil {
+                true => lane.flush(),
+                false => lane.save(),
+            }
         }
+        state().flush();
     });
 }

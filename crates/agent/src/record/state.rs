@@ -151,12 +151,21 @@ impl State {
     /// Appends bytes; false where nothing is recorded any more.
     pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
         let Some(file) = self.file() else { return false };
-        match file.write(bytes) {
+        match file.write(bytes, now()) {
             Ok(()) => true,
             Err(why) => {
                 self.end(Some(why));
                 false
             }
+        }
+    }
+
+    /// What was appended is in the file, for whoever reads it.
+    pub(super) fn flush(&mut self) {
+        if let Some(file) = self.file()
+            && let Err(why) = file.flush()
+        {
+            self.end(Some(why));
         }
     }
 
@@ -177,6 +186,8 @@ impl State {
         MODE.store(after(), Ordering::Relaxed);
         // SAFETY: the lock.
         let Some(mut file) = (unsafe { (*FILE.get()).take() }) else { return };
+        // Where that fails, why may still be told.
+        let why = file.flush().err().or(why);
         let (checked, wrong) = super::stack::checked();
         let checks = wanted().is_some_and(|w| w.check);
         let end = End {
@@ -186,7 +197,7 @@ impl State {
             notes: super::stack::notes(),
         };
         if let Ok(text) = serde_json::to_vec(&end) {
-            let _ = file.chunk(Tag::End, &text, now());
+            let _ = file.chunk(Tag::End, &text, now()).and_then(|()| file.flush());
         }
         file.close();
         if after() == WAITING {
@@ -225,6 +236,7 @@ pub(super) fn begin(wanted: Wanted, parent: Option<u32>) -> Result<bool, String>
     };
     let text = serde_json::to_vec(&begin).map_err(|e| e.to_string())?;
     file.chunk(Tag::Head, &text, 0)?;
+    file.flush()?;
     LOCK.store(false, Ordering::Release);
     // SAFETY: nothing is recorded yet, or any more: no other thread looks.
     unsafe {
