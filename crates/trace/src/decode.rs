@@ -85,9 +85,9 @@ impl Decoder {
             *self.model.expected() = expected;
         }
         let size = expected.sized >> 1;
-        let place = self.model.place(size);
+        let (place, step) = self.model.place(size);
         let address = place.wrapping_add(difference as u64);
-        *place = address.wrapping_add(Model::step(size));
+        *place = address.wrapping_add(step);
         self.model.learn(expected.node);
         let domain = if expected.sized & 1 == 0 { Domain::Python } else { Domain::Malloc };
         Ok(Event::Alloc { address, size: u64::from(size), node: expected.node, domain })

@@ -17,10 +17,17 @@ pub type Room = [u8; ROOM];
 /// Writes the number with its kind and length; `shift` bits are taken by what stands below it.
 #[inline(always)]
 fn word(out: &mut Room, low: u64, number: u64, shift: u32) -> usize {
-    let bits = number << shift;
-    let length = ((71 - (bits | 0x80).leading_zeros()) / 8) as usize;
-    out[..8].copy_from_slice(&(bits | low | ((length as u64 - 1) << 2)).to_le_bytes());
-    length
+    let bits = number << shift | low;
+    let more = (bits | 1).ilog2() / 8;
+    out[..8].copy_from_slice(&(bits | u64::from(more) << 2).to_le_bytes());
+    more as usize + 1
+}
+
+/// The zigzag of a sixteenth of a multiple of 16.
+#[inline(always)]
+fn sixteenths(difference: u64) -> u64 {
+    let difference = difference as i64;
+    (difference >> (ALIGNED_BITS - 1) ^ difference >> 63) as u64
 }
 
 /// Writes a free; returns its length.
@@ -29,9 +36,9 @@ pub fn free(model: &mut Model, out: &mut Room, address: u64, moved: bool) -> usi
     if !address.is_multiple_of(1 << ALIGNED_BITS) {
         return numbers(out, escape::FREE, &[address, u64::from(moved)]);
     }
-    let difference = address.wrapping_sub(model.last_free) as i64 >> ALIGNED_BITS;
+    let difference = address.wrapping_sub(model.last_free);
     model.last_free = address;
-    word(out, if moved { MOVED } else { FREE }, zigzag(difference), 5)
+    word(out, if moved { MOVED } else { FREE }, sixteenths(difference), 5)
 }
 
 /// Writes an allocation; returns its length.
@@ -48,14 +55,14 @@ pub fn alloc(
         return numbers(out, escape::ALLOC, &[address, size, u64::from(node), domain as u64]);
     }
     let size = size as u32;
-    let place = model.place(size);
-    let difference = address.wrapping_sub(*place) as i64 >> ALIGNED_BITS;
-    *place = address.wrapping_add(Model::step(size));
+    let (place, step) = model.place(size);
+    let difference = address.wrapping_sub(*place);
+    *place = address.wrapping_add(step);
     let sized = size << 1 | domain as u32;
     let expected = model.expected();
     let (stack, other) = (expected.node != node, expected.sized != sized);
     let surprise = stack | other;
-    let mut at = word(out, ALLOC | u64::from(surprise) << 5, zigzag(difference), 6);
+    let mut at = word(out, ALLOC | u64::from(surprise) << 5, sixteenths(difference), 6);
     if surprise {
         expected.node = node;
         expected.sized = sized;

@@ -7,10 +7,9 @@
 const PREDICTIONS: usize = 4096;
 /// Those that one stack's successors share lie together, in a few cache lines: so many, a power of two.
 const TOGETHER: u64 = 32;
-/// Size classes by which addresses are predicted: 16 bytes each, the last has all that is larger.
+/// Size classes by which addresses are predicted: 16 bytes each up to 512, what pymalloc serves; the last has all that is
+/// larger, of which malloc makes a chunk with a head of 8 bytes.
 const CLASSES: usize = 34;
-/// Largest size that pymalloc serves; of anything larger malloc makes a chunk, with a head of 8 bytes.
-const SMALL: u64 = 512;
 
 /// Stack and size of an allocation, as last seen after the same history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,22 +53,16 @@ impl Model {
         }
     }
 
-    /// Where an allocation of this size is expected: behind the last one.
+    /// Where an allocation of this size is expected: behind the last one of its class. And how far behind it the next one is:
+    /// by a size class of pymalloc's, or a chunk of malloc's.
     #[inline(always)]
-    pub(crate) fn place(&mut self, size: u32) -> &mut u64 {
-        let class = (size as usize).div_ceil(16).min(CLASSES - 1);
-        &mut self.next[class]
-    }
-
-    /// Bytes from an allocation's begin to where the next of its class is expected: a size class of pymalloc's, or a chunk of
-    /// malloc's.
-    #[inline(always)]
-    pub(crate) fn step(size: u32) -> u64 {
-        let size = u64::from(size);
-        match size <= SMALL {
-            true => size.div_ceil(16) * 16,
-            false => (size + 23) & !15,
-        }
+    pub(crate) fn place(&mut self, size: u32) -> (&mut u64, u64) {
+        let class = u64::from(size).div_ceil(16);
+        let step = match class < CLASSES as u64 - 1 {
+            true => class * 16,
+            false => (u64::from(size) + 23) & !15,
+        };
+        (&mut self.next[(class as usize).min(CLASSES - 1)], step)
     }
 
     /// The stack that is expected next.

@@ -183,12 +183,8 @@ impl<const V: u8> At<V> {
     /// As [`At::previous`].
     #[inline(always)]
     pub(super) unsafe fn is_marked(frame: u64, marked: u32) -> bool {
-        // SAFETY: the caller's promise; the slot is one of the frame's.
-        unsafe {
-            marked != 0
-                && Self::top(frame) == u64::from(marked)
-                && word(Self::slot(frame, marked)) == MARK
-        }
+        // SAFETY: the caller's promise; the slot is one of the frame's. No top is 0, which says of a frame that it is not marked.
+        unsafe { Self::top(frame) == u64::from(marked) && word(Self::slot(frame, marked)) == MARK }
     }
 
     /// Marks a frame, if it waits for the return of `callee`, a Python function that it has called itself. Words from the frame

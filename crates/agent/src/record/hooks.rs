@@ -152,21 +152,27 @@ unsafe fn handing_out<const V: u8, const S: bool>(
     // SAFETY: this thread's words; the caller's promise.
     unsafe {
         // A sample is drawn before, so that most calls have nothing more to do after.
-        let due = S && (*own).depth == 0 && sample::is_due(own, size);
-        (*own).depth += 1;
+        let outermost = (*own).depth == 0;
+        let due = S && outermost && sample::is_due(own, size);
+        if S || !outermost {
+            (*own).depth += 1;
+            let block = call();
+            (*own).depth -= 1;
+            if S {
+                plain::learn(size);
+                if due || (*own).inners != 0 {
+                    taken::<V>(own, block, size, due);
+                }
+            }
+            return block;
+        }
+        (*own).depth = 1;
         let block = call();
-        (*own).depth -= 1;
-        if S {
-            plain::learn(size);
-            if due || (*own).inners != 0 {
-                taken::<V>(own, block, size, due);
-            }
-        } else if (*own).depth == 0 {
-            match state::mode() {
-                state::ON => allocated::<V, S>(own, block, size),
-                state::WAITING => wait::look_in_hook(own),
-                _ => {}
-            }
+        (*own).depth = 0;
+        match state::mode() {
+            state::ON => allocated::<V, S>(own, block, size),
+            state::WAITING => wait::look_in_hook(own),
+            _ => {}
         }
         block
     }
@@ -260,15 +266,18 @@ unsafe fn giving_back<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) 
     // SAFETY: as `malloc`.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
+        let call = || (before.free.unwrap_unchecked())(before.ctx, block);
         if (*own).depth == 0 && is_active() && !block.is_null() {
             freed::<V, S>(own, block as u64, false);
             (*own).outer = block as u64;
-        }
-        (*own).depth += 1;
-        (before.free.unwrap_unchecked())(before.ctx, block);
-        (*own).depth -= 1;
-        if (*own).depth == 0 {
+            (*own).depth = 1;
+            call();
+            (*own).depth = 0;
             (*own).outer = 0;
+        } else {
+            (*own).depth += 1;
+            call();
+            (*own).depth -= 1;
         }
     }
 }

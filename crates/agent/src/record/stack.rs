@@ -10,7 +10,7 @@ use pydefrag_trace::event::NO_STACK;
 
 use super::codes::{self, codes};
 use super::frame::At;
-use super::lane::{Lane, NOBODY, Shared};
+use super::lane::{self, Lane, NOBODY, Shared};
 use super::native;
 use super::nodes::{self, find};
 use super::own::{busy, own};
@@ -45,21 +45,17 @@ pub(super) struct Chain {
 }
 
 static CHAINS: Shared<Vec<(u64, *mut Chain)>> = Shared::new(Vec::new());
+/// What more is done with each stack: it is walked twice, or native frames are put below it.
+static MORE: Shared<Option<More>> = Shared::new(None);
 static SCRATCH: Shared<*mut u64> = Shared::new(std::ptr::null_mut());
-/// Whether more is done with each stack: it is walked twice, or native frames are put below it.
-static MORE: Shared<More> = Shared::new(More::NOTHING);
 static CHECKED: Shared<(u64, u64)> = Shared::new((0, 0));
 static TOO_DEEP: Shared<u64> = Shared::new(0);
 
 /// What is done with each stack, beside looking it up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct More {
     pub(super) check: bool,
     pub(super) native: bool,
-}
-
-impl More {
-    const NOTHING: More = More { check: false, native: false };
 }
 
 impl Chain {
@@ -115,7 +111,7 @@ pub(super) fn thread_freed(thread: u64) {
         let (_, chain) = chains.swap_remove(i);
         // SAFETY: the GIL.
         unsafe {
-            let lane = &mut *super::lane::gil();
+            let lane = &mut *lane::gil();
             if lane.thread == thread {
                 lane.thread = NOBODY;
             }
@@ -149,7 +145,7 @@ pub(super) fn reset(more: More, forked: bool) -> Result<(), String> {
         if (*SCRATCH.get()).is_null() {
             *SCRATCH.get() = state::pages(DEEPEST * 8)?.cast();
         }
-        *MORE.get() = more;
+        *MORE.get() = Some(more).filter(|m| m.check || m.native);
         *CHECKED.get() = (0, 0);
         *TOO_DEEP.get() = 0;
     }
@@ -207,9 +203,9 @@ pub(super) unsafe fn node<const V: u8, const S: bool>(lane: &mut Lane, thread: u
         } else {
             slow::<V, S>(lane, frame, traced)
         };
-        match *MORE.get() == More::NOTHING {
-            true => node,
-            false => more::<V>(lane, thread, node),
+        match *MORE.get() {
+            None => node,
+            Some(more) => self::more::<V>(lane, thread, node, more),
         }
     }
 }
@@ -493,13 +489,13 @@ pub(super) unsafe fn runs_importlib<const V: u8>(thread: u64) -> bool {
 /// As [`node`].
 #[cold]
 #[inline(never)]
-unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32) -> u32 {
+unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32, more: More) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*MORE.get()).check {
+        if more.check {
             check::<V>(lane, thread, node);
         }
-        if !(*MORE.get()).native {
+        if !more.native {
             return node;
         }
         let own = own();
