@@ -38,7 +38,12 @@ export function lineOf(heap, at) {
 
 function nameOf({ type, role }) {
   const of = type === null ? 'block of no known type' : shown(type, 60);
-  return role === 'object' || type === null ? of : `${of} (${role.replace('_', ' ')})`;
+  return role === 'object' || type === null ? of : `${of} (${roleOf(role)})`;
+}
+
+// What a block is of an object, in words. One of a few, but a file may say anything.
+function roleOf(role) {
+  return shown(role, 60).replace('_', ' ');
 }
 
 // All of it, with ways on: to its type, to its owner.
@@ -49,7 +54,7 @@ export function cardOf(heap, at, choose) {
   if (block) {
     row('block', make('code', { text: hex(block.address) }), `, ${count(block.size)} B`);
     if (name) {
-      row('type', name.type === null ? 'not known' : make('button', { type: 'button', class: 'quiet', on: { click: () => choose({ type: name.type, owner: '' }) } }, alien(name.type, '', 80)), name.role !== 'object' ? ` ${name.role.replace('_', ' ')}` : '');
+      row('type', name.type === null ? 'not known' : make('button', { type: 'button', class: 'quiet', on: { click: () => choose({ type: name.type, owner: '' }) } }, alien(name.type, '', 80)), name.role !== 'object' ? ` ${roleOf(name.role)}` : '');
       row('owner', name.head === null ? 'not listed' : make('button', { type: 'button', class: 'quiet', on: { click: () => choose({ owner: name.head, type: '' }) } }, alien(name.owner ?? name.head, name.head, 120)));
     } else {
       row('type', 'not known: objects were not looked at');
