@@ -235,8 +235,10 @@ pub(super) fn begin(wanted: Wanted, parent: Option<u32>) -> Result<bool, String>
         notes: super::python::notes(),
     };
     let text = serde_json::to_vec(&begin).map_err(|e| e.to_string())?;
-    file.chunk(Tag::Head, &text, 0)?;
-    file.flush()?;
+    if let Err(why) = file.chunk(Tag::Head, &text, 0).and_then(|()| file.flush()) {
+        file.close();
+        return Err(why);
+    }
     LOCK.store(false, Ordering::Release);
     // SAFETY: nothing is recorded yet, or any more: no other thread looks.
     unsafe {

@@ -7,10 +7,11 @@ use pydefrag_heap::Recording;
 use pydefrag_trace::chunk::{BESIDE, CHUNK_HEAD, Chunk, Codec, End, FILE_HEAD, GIL, LARGEST, Tag};
 use pydefrag_trace::code::Code;
 use pydefrag_trace::event::{Domain, Event, FIRST_NODE, escape};
-use pydefrag_trace::{Error, Trace, compress, sum};
+use pydefrag_trace::{Error, Trace, sum};
 
 use crate::planted::{begin, program};
 use crate::random::Random;
+use crate::sums::compressed;
 use crate::writer::Writer;
 
 /// What is read of a file: its events by lane, and what they come to.
@@ -47,14 +48,6 @@ fn check(bytes: &[u8], sound: &Seen, what: &str) {
     );
 }
 
-fn finished(bytes: &[u8]) -> Vec<u8> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), bytes).unwrap();
-    let mut out = Vec::new();
-    compress(file.path(), &mut out, &|_, _| {}).unwrap();
-    out
-}
-
 /// The chunks of a sound file, each with its head.
 fn chunks(bytes: &[u8]) -> Vec<(Chunk, Vec<u8>)> {
     let (mut at, mut out) = (FILE_HEAD, Vec::new());
@@ -76,7 +69,7 @@ fn joined<'a>(bytes: &[u8], chunks: impl Iterator<Item = &'a (Chunk, Vec<u8>)>) 
 #[test]
 fn a_file_cut_anywhere_yields_what_is_whole() {
     let raw = program(1, 400).bytes;
-    for bytes in [finished(&raw), raw] {
+    for bytes in [compressed(&raw), raw] {
         let sound = read(&bytes).unwrap();
         let mut before = 0;
         for cut in 0..bytes.len() {
@@ -102,7 +95,7 @@ fn a_larger_file_cut_somewhere_yields_what_is_whole() {
 #[test]
 fn every_flipped_bit_is_noticed() {
     let raw = program(4, 300).bytes;
-    for bytes in [finished(&raw), raw] {
+    for bytes in [compressed(&raw), raw] {
         let sound = read(&bytes).unwrap();
         let mut bad = bytes;
         for bit in 0..bad.len() * 8 {
@@ -114,7 +107,7 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
-fn what_is_flipped_in_a_larger_file_is_noticed_and_stays_so_when_it_is_finished() {
+fn what_is_flipped_in_a_larger_file_is_noticed_and_stays_so_when_it_is_compressed() {
     let raw = program(5, 30_000).bytes;
     let (sound, mut random) = (read(&raw).unwrap(), Random(6));
     for _ in 0..200 {
@@ -122,7 +115,7 @@ fn what_is_flipped_in_a_larger_file_is_noticed_and_stays_so_when_it_is_finished(
         bad[at] ^= 1 << random.below(8);
         check(&bad, &sound, &format!("a bit of byte {at}"));
         let Ok(seen) = read(&bad) else { continue };
-        let finished = read(&finished(&bad)).unwrap();
+        let finished = read(&compressed(&bad)).unwrap();
         assert_eq!(finished.lanes, seen.lanes, "byte {at}");
         let (mut is, mut was) = (finished.recording, seen.recording);
         let notes = [std::mem::take(&mut is.notes), std::mem::take(&mut was.notes)];

@@ -14,7 +14,7 @@ fn summed(bytes: &[u8]) -> Recording {
     sum(&Trace::from_bytes(bytes.to_vec()).unwrap(), &|_, _| {})
 }
 
-fn merged(bytes: &[u8]) -> Vec<(u16, Event)> {
+pub(crate) fn merged(bytes: &[u8]) -> Vec<(u16, Event)> {
     let trace = Trace::from_bytes(bytes.to_vec()).unwrap();
     let (mut events, mut all) = (trace.events(), Vec::new());
     events.each(&|_, _| {}, &mut |lane, event| all.push((lane, event)));
