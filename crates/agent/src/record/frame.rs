@@ -1,12 +1,12 @@
 //! Frames of Python functions, read raw: which runs, who called it, at which instruction, and whether it still waits where it
 //! was marked.
 //!
-//! A frame that waits for a Python function that it has called leaves a slot of its stack of values for what that returns, and
-//! nobody reads the slot until then. A mark is written there: while it is intact, the frame has not gone on, and neither has any
-//! frame outside of it. (An exception that comes instead of a value does not touch the slot; but the frame then allocates a
-//! traceback, and is seen at another instruction. So marks need every event, and a sampled recording does without them.)
+//! A frame that waits for a Python function that it has called itself leaves a slot of its stack of values for what that
+//! returns, and nobody reads the slot until then. A mark is written there, with the number of the frame's node: while it is
+//! intact, the frame has not gone on, and neither has any frame outside of it. A frame that has gone on and waits again has
+//! another mark there or none, however it went on: what a call takes its arguments from is the same slot.
 //!
-//! A debugger may have a waiting frame go on elsewhere, but only from within a trace function: marks are not asked there.
+//! A debugger may have a waiting frame go on elsewhere, but only from within a trace function: marks are not trusted there.
 //!
 //! Invariant: nothing is remembered here. Frames are read in the thread that they belong to, during a call that its innermost
 //! one has made, directly or not: they stand still.
@@ -14,8 +14,31 @@
 use pydefrag_layout::frames::{Frames, Instruction, frames};
 use pydefrag_layout::interpreter::{Innermost, OWNED_BY_INTERPRETER};
 
-/// What a mark is: no address of an object, and no tagged reference to one.
-const MARK: u64 = 0x5EED_C0DE_F4A3_0001;
+/// What all marks have in common: no address of an object, and no tagged reference to one. Below it stand which recording's it
+/// is ([`EPOCH_BITS`]), and the node ([`NODE_BITS`]).
+const MARK: u64 = 0x5EED << 48;
+/// Bits of a mark that tell recordings of one process apart.
+const EPOCH_BITS: u32 = 24;
+/// Bits of a mark that hold the node.
+pub(super) const NODE_BITS: u32 = 24;
+
+/// Marks of one recording: those of one before, in frames that wait since then, say nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Marks(u64);
+
+impl Marks {
+    /// Those of the so manieth recording of this process.
+    pub(super) const fn of(recording: u32) -> Marks {
+        Marks(MARK | (recording as u64 % (1 << EPOCH_BITS)) << NODE_BITS)
+    }
+
+    /// The node that a word names, if it is a mark.
+    #[inline(always)]
+    fn read(self, word: u64) -> Option<u32> {
+        let node = word ^ self.0;
+        (node < 1 << NODE_BITS).then_some(node as u32)
+    }
+}
 
 /// Reads a word.
 ///
@@ -48,9 +71,9 @@ const FUNCTION: u64 = 16;
 const IS_ENTRY_11: u64 = 68;
 /// Bytes from `PyThreadState.tracing` to `cframe` (3.11, 3.12) or `current_frame` (3.13, 3.14).
 const TRACING: u64 = 12;
-/// Words of a frame and its values at most.
-const LARGEST: u64 = 1 << 24;
-/// `enum _frameowner`.
+/// Bytes of a frame's values at most.
+const LARGEST: u64 = 1 << 27;
+/// `enum _frameowner`. In 3.11 it stands behind `is_entry`.
 const OWNED_BY_THREAD: u8 = 0;
 const OWNED_BY_GENERATOR: u8 = 1;
 
@@ -157,8 +180,8 @@ impl<const V: u8> At<V> {
     /// Whether frames are marked: in versions in which a second walk of every stack of CPython's own tests found none that
     /// was wrong.
     #[inline(always)]
-    pub(super) const fn marks(sampled: bool) -> bool {
-        V >= 11 && V <= 14 && !sampled
+    pub(super) const fn has_marks() -> bool {
+        V >= 11 && V <= 14
     }
 
     /// Whether marks tell nothing now: the thread is within a trace function, which may have a waiting frame go on elsewhere
@@ -176,72 +199,69 @@ impl<const V: u8> At<V> {
         unsafe { int(thread + innermost - TRACING) != 0 }
     }
 
-    /// Whether the frame waits where it was marked: `marked` is what [`At::mark`] said.
-    ///
-    /// # Safety
-    ///
-    /// As [`At::previous`].
-    #[inline(always)]
-    pub(super) unsafe fn is_marked(frame: u64, marked: u32) -> bool {
-        // SAFETY: the caller's promise; the slot is one of the frame's. No top is 0, which says of a frame that it is not marked.
-        unsafe { Self::top(frame) == u64::from(marked) && word(Self::slot(frame, marked)) == MARK }
-    }
-
-    /// Marks a frame, if it waits for the return of `callee`, a Python function that it has called itself. Words from the frame
-    /// to the end of its stack of values; 0 where it was not marked.
+    /// The node with which a frame that waits for `callee` was marked, if it was.
     ///
     /// # Safety
     ///
     /// As [`At::previous`], for both.
     #[inline(always)]
-    pub(super) unsafe fn mark(frame: u64, callee: u64) -> u32 {
-        let Some(owner) = Self::F.owner else { return 0 };
+    pub(super) unsafe fn marked(marks: Marks, frame: u64, callee: u64) -> Option<u32> {
+        // SAFETY: the caller's promise; the slot is one of the frame's.
+        unsafe { Self::slot(frame, callee).and_then(|slot| marks.read(word(slot))) }
+    }
+
+    /// Marks a frame with its node, if it waits for `callee`.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`], for both.
+    #[inline(always)]
+    pub(super) unsafe fn mark(marks: Marks, frame: u64, callee: u64, node: u32) {
+        // SAFETY: the caller's promise; the slot is one of the frame's that nobody reads before the value is there.
+        unsafe {
+            if let Some(slot) = Self::slot(frame, callee) {
+                std::ptr::write_volatile(slot as usize as *mut u64, marks.0 | u64::from(node));
+            }
+        }
+    }
+
+    /// Where a frame awaits the value of `callee`, a Python function that it has called itself; `None` where it does not, or
+    /// where that is not known to be a slot that a call has emptied.
+    ///
+    /// # Safety
+    ///
+    /// As [`At::previous`], for both.
+    #[inline(always)]
+    unsafe fn slot(frame: u64, callee: u64) -> Option<u64> {
+        let owner = Self::F.owner?;
         // SAFETY: the caller's promise. The slot behind the saved top of the stack is the frame's, for the value that is awaited
         // (`co_stacksize` counts it), and nobody reads it before that is there: the collector, copies of frames and whoever clears one
         // stop at the top.
         unsafe {
             let byte = |at: u64| std::ptr::read_volatile(at as usize as *const u8);
-            let top = Self::top(frame);
-            // No stack of values: it is inside C, or runs (up to 3.13). From 3.14 on there is the interpreter's own frame between
-            // it and whoever C has called.
-            if !(LOCALSPLUS / 8..LARGEST).contains(&top)
-                || byte(frame + owner) > OWNED_BY_GENERATOR
-                || byte(callee + owner) != OWNED_BY_THREAD
-            {
-                return 0;
+            // A generator gives its value otherwise, and what is asked of it is no argument. From 3.12 on there is the
+            // interpreter's own frame between a frame and whoever C has called; 3.11 says it of the callee.
+            let called = match V {
+                11 => std::ptr::read_volatile((callee + IS_ENTRY_11) as usize as *const u16) == 0,
+                _ => byte(callee + owner) == OWNED_BY_THREAD,
+            };
+            if !called || byte(frame + owner) > OWNED_BY_GENERATOR {
+                return None;
             }
-            // The shim around `__init__` has no function (from 3.13 on), and takes no value. 3.11 says of a frame whether C has
-            // called it.
-            let (function, entry) =
-                if V == 11 { (0, byte(callee + IS_ENTRY_11)) } else { (FUNCTION, 0) };
-            if word(frame + function) & !7 == 0 || entry != 0 {
-                return 0;
+            // The shim around `__init__` has no function (from 3.13 on), and takes no value.
+            if V >= 12 && word(frame + FUNCTION) & !7 == 0 {
+                return None;
             }
-            let marked = top as u32;
-            std::ptr::write_volatile(Self::slot(frame, marked) as usize as *mut u64, MARK);
-            marked
+            let top = match V {
+                14.. => word(frame + STACKPOINTER).wrapping_sub(frame),
+                _ => (int(frame + STACKTOP) as i64 as u64).wrapping_mul(8).wrapping_add(LOCALSPLUS),
+            };
+            // None: it is inside C, or runs.
+            if top.wrapping_sub(LOCALSPLUS) >= LARGEST {
+                return None;
+            }
+            Some(frame + top)
         }
-    }
-
-    /// Words from the frame to the end of its stack of values: none where it has not said it.
-    ///
-    /// # Safety
-    ///
-    /// As [`At::previous`].
-    #[inline(always)]
-    unsafe fn top(frame: u64) -> u64 {
-        // SAFETY: the caller's promise, and the version's layout.
-        unsafe {
-            match V {
-                14.. => word(frame + STACKPOINTER).wrapping_sub(frame) / 8,
-                _ => (int(frame + STACKTOP) as i64 as u64).wrapping_add(LOCALSPLUS / 8),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn slot(frame: u64, marked: u32) -> u64 {
-        frame + 8 * u64::from(marked)
     }
 
     /// Whether the frame is the interpreter's own, which stands for no function.

@@ -321,7 +321,7 @@ unsafe fn record<const V: u8, const S: bool>(own: *mut Own, block: u64, size: u6
             }
             return alloc_beside(own, block, size, domain);
         }
-        let node = stack::node::<V, S>(lane, thread);
+        let node = stack::node::<V>(lane, thread);
         if S {
             sample::remember(own, block);
         }
@@ -371,8 +371,7 @@ pub(super) unsafe fn node(own: *mut Own, minor: u8, thread: u64) -> Option<u32> 
                     if thread != lane.thread && !enter::<$minor>(own, lane, thread) {
                         return None;
                     }
-                    // Without marks, which a sampled recording has none of.
-                    Some(stack::node::<$minor, true>(lane, thread))
+                    Some(stack::node::<$minor>(lane, thread))
                 },)*
                 _ => None,
             }
@@ -474,8 +473,7 @@ unsafe fn enter<const V: u8>(own: *mut Own, lane: &mut Lane, thread: u64) -> boo
                 return false;
             }
         }
-        let Some(chain) = stack::chain(thread) else { return false };
-        lane.chain = chain;
+        stack::watch(thread);
         lane.thread = thread;
         lane.escape(escape::THREAD, &[tid(own).into()]);
         true

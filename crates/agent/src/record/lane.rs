@@ -19,7 +19,6 @@ use pydefrag_trace::event::{Domain, NO_GIL, escape};
 use super::codes;
 use super::own::{Own, busy, own, tid};
 use super::python;
-use super::stack::Chain;
 use super::state::{self, now, state};
 use super::{start, wait};
 
@@ -44,8 +43,6 @@ pub(super) struct Lane {
     /// The thread whose events are being written: its `PyThreadState`, or the kernel's id of it where no GIL is held; at first,
     /// and when its state has gone, [`NOBODY`].
     pub(super) thread: u64,
-    /// That thread's stack, as last seen.
-    pub(super) chain: *mut Chain,
     number: u16,
     chunks: u32,
     ns: u64,
@@ -94,7 +91,6 @@ const fn lane(number: u16) -> Lane {
         buffer: std::ptr::null_mut(),
         events: AtomicU64::new(0),
         thread: NOBODY,
-        chain: std::ptr::null_mut(),
         number,
         chunks: 0,
         ns: 0,

@@ -23,13 +23,15 @@
 //! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `plain` | whether small blocks are pymalloc's |
 //! | `sample` | one allocation in so many bytes |
-//! | `stack`, `frame` | each thread's frames as last seen, and frames read raw |
+//! | `stack` | the node of each thread's stack |
+//! | `frame`, `marked`, `chain` | frames read raw; followed by marks; followed by comparison |
 //! | `nodes`, `codes` | stacks as a tree, and the code objects in it |
 //! | `native`, `loaded` | the C functions between a Python function and an allocation; the files that they are in |
 //! | `lane` | events in their order, in buffers |
 //! | `gc` | the collector, marks |
 
 mod arenas;
+mod chain;
 mod codes;
 mod file;
 mod frame;
@@ -38,6 +40,7 @@ mod hooks;
 mod lane;
 mod loaded;
 mod malloc;
+mod marked;
 mod native;
 mod nodes;
 mod own;

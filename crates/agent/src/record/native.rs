@@ -17,7 +17,7 @@ use framehop::{
     ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind, Unwinder,
 };
 
-use pydefrag_trace::event::{NO_FILE, NO_STACK};
+use pydefrag_trace::event::NO_FILE;
 
 use super::codes::codes;
 use super::lane::{Lane, Shared};
@@ -104,9 +104,9 @@ pub(super) fn notes() -> Vec<String> {
 
 /// The node of the native frames below a Python function's node. `entry` is what the interpreter's loop keeps on the C stack;
 /// 0 where that is not known.
-pub(super) fn below(own: *mut Own, lane: &mut Lane, node: u32, entry: u64) -> u32 {
+pub(super) fn below(own: *mut Own, lane: &mut Lane, node: u32, entry: u64) -> Option<u32> {
     // SAFETY: the GIL.
-    let Some(native) = (unsafe { &mut *ALL.get() }) else { return node };
+    let Some(native) = (unsafe { &mut *ALL.get() }) else { return Some(node) };
     let mut frames = [0; MOST];
     let count = native.walk(own, entry, &mut frames);
     let frames = &frames[..count];
@@ -114,21 +114,16 @@ pub(super) fn below(own: *mut Own, lane: &mut Lane, node: u32, entry: u64) -> u3
     let expected = lane.model.expected_node();
     let outer = frames.iter().try_fold(expected, |at, frame| nodes::parent(at, frame | NATIVE));
     if outer == Some(node) {
-        return expected;
+        return Some(expected);
     }
     let mut node = node;
     for frame in frames.iter().rev() {
-        let known = nodes::look(node, frame | NATIVE);
-        node = known.unwrap_or_else(|| {
+        node = nodes::look(node, frame | NATIVE).or_else(|| {
             let (number, place) = native.place(*frame);
             nodes::enter_native(lane, node, frame | NATIVE, number, place)
-        });
-        // There is no room for more.
-        if node == NO_STACK {
-            break;
-        }
+        })?;
     }
-    node
+    Some(node)
 }
 
 impl Native {

@@ -8,12 +8,13 @@
 use pydefrag_trace::event::{FIRST_NODE, NO_STACK, escape};
 
 use super::codes::codes;
-use super::frame::At;
+use super::frame::{At, NODE_BITS};
 use super::lane::{Lane, Shared};
 use super::own::{busy, own};
+use super::stack::DEEPEST;
 
 /// Stacks that are kept; later ones have no node.
-const MOST: usize = 1 << 24;
+const MOST: usize = 1 << NODE_BITS;
 /// Entries of the table at first.
 const FIRST_TABLE: usize = 1 << 12;
 /// The instruction of a node whose code object has gone.
@@ -31,11 +32,13 @@ struct Node {
 /// The tree, and what finds a node by its parent and instruction.
 struct Nodes {
     all: Vec<Node>,
+    /// How many frames each one's stack has.
+    depths: Vec<u16>,
     table: Vec<u32>,
 }
 
-static NODES: Shared<Nodes> = Shared::new(Nodes { all: Vec::new(), table: Vec::new() });
-static REFUSED: Shared<u64> = Shared::new(0);
+static NODES: Shared<Nodes> =
+    Shared::new(Nodes { all: Vec::new(), depths: Vec::new(), table: Vec::new() });
 
 impl Nodes {
     /// Room for one node more; whether the table was made anew for it.
@@ -44,6 +47,7 @@ impl Nodes {
             return None;
         }
         self.all.try_reserve(1).ok()?;
+        self.depths.try_reserve(1).ok()?;
         let full = (self.all.len() + 1) * 2 > self.table.len();
         if full {
             let mut table = Vec::new();
@@ -58,23 +62,16 @@ impl Nodes {
 /// Forgets all nodes.
 pub(super) fn reset(forked: bool) -> Result<(), String> {
     let nothing = Node { instruction: GONE, parent: 0, next: 0 };
-    let mut nodes = Nodes { all: Vec::new(), table: Vec::new() };
+    let mut nodes = Nodes { all: Vec::new(), depths: Vec::new(), table: Vec::new() };
     let room = nodes.all.try_reserve(FIRST_TABLE).and(nodes.table.try_reserve_exact(FIRST_TABLE));
+    let room = room.and(nodes.depths.try_reserve(FIRST_TABLE));
     room.map_err(|_| "no memory for stacks".to_owned())?;
     nodes.all.resize(FIRST_NODE as usize, nothing);
+    nodes.depths.resize(FIRST_NODE as usize, 0);
     nodes.table.resize(FIRST_TABLE, 0);
     // SAFETY: nothing is recorded yet, or any more.
-    unsafe {
-        NODES.renew(nodes, forked);
-        *REFUSED.get() = 0;
-    }
+    unsafe { NODES.renew(nodes, forked) };
     Ok(())
-}
-
-/// Stacks for which there was no room.
-pub(super) fn refused() -> u64 {
-    // SAFETY: a count.
-    unsafe { *REFUSED.get() }
 }
 
 /// The nodes of a code object that goes, by its first: they stand for nothing that can come again.
@@ -102,7 +99,15 @@ pub(super) fn is(node: u32, parent: u32, instruction: u64) -> bool {
     nodes.all.get(node as usize).is_some_and(|n| n.instruction == instruction && n.parent == parent)
 }
 
-/// The caller's node of a node, if that is this instruction's. With the GIL.
+/// The caller's node of a node. With the GIL.
+#[inline(always)]
+pub(super) fn caller(node: u32) -> u32 {
+    // SAFETY: the GIL.
+    let nodes = unsafe { &*NODES.get() };
+    nodes.all.get(node as usize).map_or(NO_STACK, |n| n.parent)
+}
+
+/// The same, if the node is this instruction's. With the GIL.
 #[inline(always)]
 pub(super) fn parent(node: u32, instruction: u64) -> Option<u32> {
     // SAFETY: the GIL.
@@ -131,7 +136,7 @@ pub(super) fn look(parent: u32, instruction: u64) -> Option<u32> {
     }
 }
 
-/// The node of an instruction called from another node.
+/// The node of an instruction called from another node; `None` where there can be none.
 ///
 /// # Safety
 ///
@@ -142,10 +147,10 @@ pub(super) unsafe fn find<const V: u8>(
     parent: u32,
     frame: u64,
     instruction: u64,
-) -> u32 {
-    // SAFETY: the caller's promise.
+) -> Option<u32> {
     look(parent, instruction)
-        .unwrap_or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))
+        // SAFETY: the caller's promise.
+        .or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))
 }
 
 /// A node of a Python frame that is new.
@@ -155,19 +160,22 @@ pub(super) unsafe fn find<const V: u8>(
 /// As [`find`].
 #[cold]
 #[inline(never)]
-unsafe fn enter<const V: u8>(lane: &mut Lane, parent: u32, frame: u64, instruction: u64) -> u32 {
+unsafe fn enter<const V: u8>(
+    lane: &mut Lane,
+    parent: u32,
+    frame: u64,
+    instruction: u64,
+) -> Option<u32> {
     // SAFETY: the caller's promise, and the GIL.
     unsafe {
         let code = At::<V>::code(frame);
         // What is no code object stands for no function: its callee is its caller's.
-        let Some(known) = codes().know::<V>(code) else { return parent };
+        let Some(known) = codes().know::<V>(code) else { return Some(parent) };
         let offset = At::<V>::offset(code, instruction);
         let node = Node { instruction, parent, next: known.first };
-        let id = add(lane, node, known.number, offset);
-        if id != NO_STACK {
-            known.first = id;
-        }
-        id
+        let id = add(lane, node, known.number, offset)?;
+        known.first = id;
+        Some(id)
     }
 }
 
@@ -179,21 +187,22 @@ pub(super) fn enter_native(
     instruction: u64,
     file: u32,
     place: u32,
-) -> u32 {
+) -> Option<u32> {
     add(lane, Node { instruction, parent, next: 0 }, file, place)
 }
 
 /// Adds a node, and tells it.
-fn add(lane: &mut Lane, node: Node, code: u32, offset: u32) -> u32 {
+fn add(lane: &mut Lane, node: Node, code: u32, offset: u32) -> Option<u32> {
     // SAFETY: the GIL.
     let nodes = unsafe { &mut *NODES.get() };
-    let Some(full) = nodes.make_room() else {
-        // SAFETY: the GIL.
-        unsafe { *REFUSED.get() += 1 };
-        return NO_STACK;
-    };
+    let depth = nodes.depths[node.parent as usize];
+    if usize::from(depth) >= DEEPEST {
+        return None;
+    }
+    let full = nodes.make_room()?;
     let id = nodes.all.len() as u32;
     nodes.all.push(node);
+    nodes.depths.push(depth + 1);
     lane.escape(escape::NODE, &[node.parent.into(), code.into(), offset.into()]);
     let mask = nodes.table.len() - 1;
     for id in if full { FIRST_NODE } else { id }..=id {
@@ -207,5 +216,5 @@ fn add(lane: &mut Lane, node: Node, code: u32, offset: u32) -> u32 {
         }
         nodes.table[slot] = id;
     }
-    id
+    Some(id)
 }

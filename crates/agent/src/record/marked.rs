@@ -1,0 +1,119 @@
+//! A thread's stack by marks: from the innermost frame outwards to the first one that is marked with its node.
+//!
+//! Most often that is the caller of the function that runs. Frames on the way are looked up among the nodes, and marked where
+//! they can be: those that wait inside of C cannot, and are looked up each time.
+//!
+//! Invariant: touched only with the GIL. What is known of a stack stands in its frames, and nothing else of it is kept.
+
+use pydefrag_trace::event::NO_STACK;
+
+use super::frame::{At, Marks};
+use super::lane::{Lane, Shared};
+use super::nodes::{self, find};
+use super::stack::DEEPEST;
+use super::state;
+
+/// A frame on the way.
+#[derive(Clone, Copy)]
+struct Step {
+    frame: u64,
+    /// The node that it may have.
+    hint: u32,
+}
+
+static MARKS: Shared<Marks> = Shared::new(Marks::of(0));
+static RECORDINGS: Shared<u32> = Shared::new(0);
+static STEPS: Shared<*mut Step> = Shared::new(std::ptr::null_mut());
+
+/// What was marked before is so no more: its nodes are another recording's.
+pub(super) fn reset() -> Result<(), String> {
+    // SAFETY: nothing is recorded yet, or any more.
+    unsafe {
+        if (*STEPS.get()).is_null() {
+            *STEPS.get() = state::pages(DEEPEST * std::mem::size_of::<Step>())?.cast();
+        }
+        *RECORDINGS.get() += 1;
+        *MARKS.get() = Marks::of(*RECORDINGS.get());
+    }
+    Ok(())
+}
+
+/// The node of the stack of `thread`, which is this one; `None` where it can have none.
+///
+/// # Safety
+///
+/// `thread` is the state of this thread, which has the GIL, and the lane is the GIL's.
+#[inline(always)]
+pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u32> {
+    // SAFETY: the caller's promise: frames are followed from the innermost outwards.
+    unsafe {
+        let frame = At::<V>::innermost(thread);
+        let traced = At::<V>::is_traced(thread);
+        if frame != 0 && !traced {
+            let caller = At::<V>::previous(frame);
+            if caller != 0
+                && let Some(parent) = At::<V>::marked(*MARKS.get(), caller, frame)
+            {
+                let instruction = At::<V>::instruction(frame);
+                // What comes after the same history is likely what came then.
+                let expected = lane.model.expected_node();
+                return match nodes::is(expected, parent, instruction) {
+                    true => Some(expected),
+                    false => find::<V>(lane, parent, frame, instruction),
+                };
+            }
+        }
+        walk::<V>(lane, frame, traced)
+    }
+}
+
+/// The same, by as many frames as it takes: all of them, where marks are not to be trusted.
+///
+/// # Safety
+///
+/// As [`node`]; `innermost` is this thread's.
+#[inline(never)]
+unsafe fn walk<const V: u8>(lane: &mut Lane, innermost: u64, traced: bool) -> Option<u32> {
+    if innermost == 0 {
+        return Some(NO_STACK);
+    }
+    // SAFETY: the caller's promise, and room for DEEPEST steps.
+    unsafe {
+        let (marks, steps) = (*MARKS.get(), *STEPS.get());
+        let (mut frame, mut hint, mut count) = (innermost, lane.model.expected_node(), 0);
+        let mut node = loop {
+            if count == DEEPEST {
+                return None;
+            }
+            *steps.add(count) = Step { frame, hint };
+            count += 1;
+            if !At::<V>::is_shim(frame) {
+                hint = nodes::caller(hint);
+            }
+            let caller = At::<V>::previous(frame);
+            if caller == 0 {
+                break NO_STACK;
+            }
+            match At::<V>::marked(marks, caller, frame) {
+                Some(node) if traced => hint = node,
+                Some(node) => break node,
+                None => {}
+            }
+            frame = caller;
+        };
+        for i in (0..count).rev() {
+            let Step { frame, hint } = *steps.add(i);
+            if !At::<V>::is_shim(frame) {
+                let instruction = At::<V>::instruction(frame);
+                node = match nodes::is(hint, node, instruction) {
+                    true => hint,
+                    false => find::<V>(lane, node, frame, instruction)?,
+                };
+            }
+            if i > 0 {
+                At::<V>::mark(marks, frame, (*steps.add(i - 1)).frame, node);
+            }
+        }
+        Some(node)
+    }
+}
