@@ -24,18 +24,24 @@ pub(super) const NODE_BITS: u32 = 24;
 
 /// Marks of one recording: those of one before, in frames that wait since then, say nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Marks(u64);
+pub(super) struct Marks {
+    /// What all of them have.
+    bits: u64,
+    /// Python's `None`, which the shim around `__init__` has for its function.
+    none: u64,
+}
 
 impl Marks {
     /// Those of the so manieth recording of this process.
-    pub(super) const fn of(recording: u32) -> Marks {
-        Marks(MARK | (recording as u64 % (1 << EPOCH_BITS)) << NODE_BITS)
+    pub(super) const fn of(recording: u32, none: u64) -> Marks {
+        let bits = MARK | (recording as u64 % (1 << EPOCH_BITS)) << NODE_BITS;
+        Marks { bits, none }
     }
 
     /// The node that a word names, if it is a mark.
     #[inline(always)]
     fn read(self, word: u64) -> Option<u32> {
-        let node = word ^ self.0;
+        let node = word ^ self.bits;
         (node < 1 << NODE_BITS).then_some(node as u32)
     }
 }
@@ -207,7 +213,7 @@ impl<const V: u8> At<V> {
     #[inline(always)]
     pub(super) unsafe fn marked(marks: Marks, frame: u64, callee: u64) -> Option<u32> {
         // SAFETY: the caller's promise; the slot is one of the frame's.
-        unsafe { Self::slot(frame, callee).and_then(|slot| marks.read(word(slot))) }
+        unsafe { Self::slot(marks, frame, callee).and_then(|slot| marks.read(word(slot))) }
     }
 
     /// Marks a frame with its node, if it waits for `callee`.
@@ -219,8 +225,8 @@ impl<const V: u8> At<V> {
     pub(super) unsafe fn mark(marks: Marks, frame: u64, callee: u64, node: u32) {
         // SAFETY: the caller's promise; the slot is one of the frame's that nobody reads before the value is there.
         unsafe {
-            if let Some(slot) = Self::slot(frame, callee) {
-                std::ptr::write_volatile(slot as usize as *mut u64, marks.0 | u64::from(node));
+            if let Some(slot) = Self::slot(marks, frame, callee) {
+                std::ptr::write_volatile(slot as usize as *mut u64, marks.bits | u64::from(node));
             }
         }
     }
@@ -232,7 +238,7 @@ impl<const V: u8> At<V> {
     ///
     /// As [`At::previous`], for both.
     #[inline(always)]
-    unsafe fn slot(frame: u64, callee: u64) -> Option<u64> {
+    unsafe fn slot(marks: Marks, frame: u64, callee: u64) -> Option<u64> {
         let owner = Self::F.owner?;
         // SAFETY: the caller's promise. The slot behind the saved top of the stack is the frame's, for the value that is awaited
         // (`co_stacksize` counts it), and nobody reads it before that is there: the collector, copies of frames and whoever clears one
@@ -248,8 +254,10 @@ impl<const V: u8> At<V> {
             if !called || byte(frame + owner) > OWNED_BY_GENERATOR {
                 return None;
             }
-            // The shim around `__init__` has no function (from 3.13 on), and takes no value.
-            if V >= 12 && word(frame + FUNCTION) & !7 == 0 {
+            // The shim around `__init__` has called it with nothing of its own (from 3.13 on).
+            if V >= 12
+                && matches!(word(frame + FUNCTION) & !7, function if function == 0 || function == marks.none)
+            {
                 return None;
             }
             let top = match V {

@@ -14,11 +14,12 @@ use pydefrag_layout::frames::frames;
 use pydefrag_trace::event::{Domain, escape};
 
 use super::codes;
+use super::current::thread;
 use super::frame::word;
 use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
 use super::own::{INNER, Own, busy, own, tid};
 use super::plain;
-use super::python::{self, Allocator, DOMAINS, thread};
+use super::python::{self, Allocator, DOMAINS};
 use super::sample;
 use super::stack;
 use super::state::{self, is_active};
@@ -313,7 +314,7 @@ unsafe fn allocated<const V: u8, const S: bool>(own: *mut Own, block: Pointer, s
 unsafe fn record<const V: u8, const S: bool>(own: *mut Own, block: u64, size: u64, domain: Domain) {
     // SAFETY: the caller's promise.
     unsafe {
-        let thread = thread();
+        let thread = thread(own);
         let lane = &mut *gil();
         if thread != lane.thread && !enter::<V>(own, lane, thread) {
             if S {
@@ -410,7 +411,7 @@ unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bo
     unsafe {
         // A realloc's free and what follows it are the same thread's.
         if moved || V >= 12 && OTHERS.load(Ordering::Relaxed) {
-            let (lane, thread) = (&mut *gil(), thread());
+            let (lane, thread) = (&mut *gil(), thread(own));
             if thread != lane.thread && !enter::<V>(own, lane, thread) {
                 let counts = !S || sample::forget(own, block);
                 if counts {
@@ -441,7 +442,7 @@ unsafe fn kept<const V: u8, const S: bool>(own: *mut Own, block: u64) {
     }
     // SAFETY: the caller's promise.
     unsafe {
-        let (lane, thread) = (&mut *gil(), thread());
+        let (lane, thread) = (&mut *gil(), thread(own));
         match V < 12 || !OTHERS.load(Ordering::Relaxed) || thread == lane.thread {
             true => lane.escape(escape::KEPT, &[]),
             false => beside(own, |lane| lane.escape(escape::KEPT, &[])),
@@ -513,7 +514,7 @@ pub(super) fn is_another(own: *mut Own, minor: u8) -> bool {
     }
     // SAFETY: this thread's state; `gil` is only looked at.
     unsafe {
-        let thread = thread();
+        let thread = thread(own);
         let lane = &mut *gil();
         thread != lane.thread && !enter::<12>(own, lane, thread)
     }

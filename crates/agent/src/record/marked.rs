@@ -10,6 +10,7 @@ use pydefrag_trace::event::NO_STACK;
 use super::frame::{At, Marks};
 use super::lane::{Lane, Shared};
 use super::nodes::{self, find};
+use super::python::variable;
 use super::stack::DEEPEST;
 use super::state;
 
@@ -21,7 +22,7 @@ struct Step {
     hint: u32,
 }
 
-static MARKS: Shared<Marks> = Shared::new(Marks::of(0));
+static MARKS: Shared<Marks> = Shared::new(Marks::of(0, 0));
 static RECORDINGS: Shared<u32> = Shared::new(0);
 static STEPS: Shared<*mut Step> = Shared::new(std::ptr::null_mut());
 
@@ -33,7 +34,7 @@ pub(super) fn reset() -> Result<(), String> {
             *STEPS.get() = state::pages(DEEPEST * std::mem::size_of::<Step>())?.cast();
         }
         *RECORDINGS.get() += 1;
-        *MARKS.get() = Marks::of(*RECORDINGS.get());
+        *MARKS.get() = Marks::of(*RECORDINGS.get(), variable("_Py_NoneStruct\0"));
     }
     Ok(())
 }

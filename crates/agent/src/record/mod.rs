@@ -19,7 +19,7 @@
 //! | `wait` | recording on demand |
 //! | `own` | what is kept per thread |
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
-//! | `hooks`, `python` | Python's allocators; CPython by name |
+//! | `hooks`, `python`, `current` | Python's allocators; CPython by name; which thread runs |
 //! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `plain` | whether small blocks are pymalloc's |
 //! | `sample` | one allocation in so many bytes |
@@ -33,6 +33,7 @@
 mod arenas;
 mod chain;
 mod codes;
+mod current;
 mod file;
 mod frame;
 mod gc;

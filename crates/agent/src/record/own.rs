@@ -17,6 +17,8 @@ pub(super) struct Own {
     pub(super) depth: u32,
     /// How many of `inner` are taken.
     pub(super) inners: u32,
+    /// Where its current `PyThreadState` stands, once that was found: see [`super::current`].
+    pub(super) current: u64,
     /// What the outermost call gives back, if it does.
     pub(super) outer: u64,
     /// Bytes until the next sample.

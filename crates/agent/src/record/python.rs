@@ -5,6 +5,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use super::current;
 use crate::python::symbol;
 
 /// `PyMemAllocatorEx`.
@@ -34,7 +35,6 @@ pub(super) const DOMAINS: [c_int; 2] = [1, 2];
 
 static FREE_THREADED: AtomicBool = AtomicBool::new(false);
 static MINOR: AtomicU8 = AtomicU8::new(0);
-static THREAD: AtomicUsize = AtomicUsize::new(0);
 static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
 static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
 /// Functions that are looked up once, at the begin: later, the loader may be at work in another thread.
@@ -54,7 +54,7 @@ pub(super) fn find() -> Option<Result<u8, String>> {
             match state.into_iter().find_map(symbol) {
                 None => Err(format!("CPython {text} does not say which thread runs")),
                 Some(state) => {
-                    THREAD.store(state as usize, Ordering::Relaxed);
+                    current::set_function(state as usize);
                     let own = symbol("PyGILState_GetThisThreadState\0");
                     let initialized = symbol("Py_IsInitialized\0");
                     INITIALIZED.store(initialized.map_or(0, |i| i as usize), Ordering::Relaxed);
@@ -112,23 +112,12 @@ pub(super) fn notes() -> Vec<String> {
     notes
 }
 
-/// The state of the thread that runs: in 3.12 and later this thread's, if it has the GIL; before, whoever's has it.
-#[inline(always)]
-pub(super) fn thread() -> u64 {
-    // SAFETY: what `find` stored: `PyThreadState *f(void)`, without preconditions.
-    unsafe {
-        let get: unsafe extern "C" fn() -> u64 =
-            std::mem::transmute(THREAD.load(Ordering::Relaxed));
-        get()
-    }
-}
-
 /// The state of this thread if it has the GIL, else 0. 0 where there is no GIL.
 pub(super) fn thread_with_gil() -> u64 {
-    if THREAD.load(Ordering::Relaxed) == 0 || is_free_threaded() {
+    if !current::is_known() || is_free_threaded() {
         return 0;
     }
-    let running = thread();
+    let running = current::ask();
     if running == 0 || MINOR.load(Ordering::Relaxed) >= 12 {
         return running;
     }
