@@ -49,39 +49,97 @@ pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u
     // SAFETY: the caller's promise: frames are followed from the innermost outwards.
     unsafe {
         let frame = At::<V>::innermost(thread);
-        let traced = At::<V>::is_traced(thread);
-        if frame != 0 && !traced {
-            let caller = At::<V>::previous(frame);
-            if caller != 0
-                && let Some(parent) = At::<V>::marked(*MARKS.get(), caller, frame)
-            {
-                let instruction = At::<V>::instruction(frame);
-                // What comes after the same history is likely what came then.
-                let expected = lane.model.expected_node();
-                return match nodes::is(expected, parent, instruction) {
-                    true => Some(expected),
-                    false => find::<V>(lane, parent, frame, instruction),
-                };
-            }
+        if frame == 0 {
+            return Some(NO_STACK);
         }
-        walk::<V>(lane, frame, traced)
+        let caller = At::<V>::previous(frame);
+        let traced = At::<V>::is_traced(thread);
+        let marked = match traced || caller == 0 {
+            true => None,
+            false => At::<V>::marked(*MARKS.get(), caller, frame),
+        };
+        let parent = match marked {
+            Some(parent) => parent,
+            None => {
+                let parent = outer::<V>(lane, caller, frame, traced)?;
+                if At::<V>::is_shim(frame) {
+                    return Some(parent);
+                }
+                parent
+            }
+        };
+        // What comes after the same history is likely what came then.
+        look::<V>(lane, lane.model.expected_node(), parent, frame)
     }
 }
 
-/// The same, by as many frames as it takes: all of them, where marks are not to be trusted.
+/// The node of a frame that is not marked, and waits for `callee`; from now on it is marked, if it can be.
 ///
 /// # Safety
 ///
-/// As [`node`]; `innermost` is this thread's.
+/// As [`node`]; both are the thread's, or there is no frame.
 #[inline(never)]
-unsafe fn walk<const V: u8>(lane: &mut Lane, innermost: u64, traced: bool) -> Option<u32> {
-    if innermost == 0 {
+unsafe fn outer<const V: u8>(
+    lane: &mut Lane,
+    frame: u64,
+    callee: u64,
+    traced: bool,
+) -> Option<u32> {
+    if frame == 0 {
         return Some(NO_STACK);
     }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let marks = *MARKS.get();
+        let hint = nodes::caller(lane.model.expected_node());
+        let caller = At::<V>::previous(frame);
+        // Most often the frame has just called, and its own caller waits as before.
+        if !traced
+            && caller != 0
+            && let Some(parent) = At::<V>::marked(marks, caller, frame)
+        {
+            let node = look::<V>(lane, hint, parent, frame)?;
+            At::<V>::mark(marks, frame, callee, node);
+            return Some(node);
+        }
+        walk::<V>(lane, hint, frame, callee, traced)
+    }
+}
+
+/// The node of a frame whose caller has the node `parent`.
+///
+/// # Safety
+///
+/// The frame runs.
+#[inline(always)]
+unsafe fn look<const V: u8>(lane: &mut Lane, hint: u32, parent: u32, frame: u64) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let instruction = At::<V>::instruction(frame);
+        match nodes::is(hint, parent, instruction) {
+            true => Some(hint),
+            false => find::<V>(lane, parent, frame, instruction),
+        }
+    }
+}
+
+/// The same as [`outer`], by as many frames as it takes: all of them, where marks are not to be trusted.
+///
+/// # Safety
+///
+/// As [`outer`]; there is a frame.
+#[inline(never)]
+unsafe fn walk<const V: u8>(
+    lane: &mut Lane,
+    mut hint: u32,
+    mut frame: u64,
+    callee: u64,
+    traced: bool,
+) -> Option<u32> {
     // SAFETY: the caller's promise, and room for DEEPEST steps.
     unsafe {
         let (marks, steps) = (*MARKS.get(), *STEPS.get());
-        let (mut frame, mut hint, mut count) = (innermost, lane.model.expected_node(), 0);
+        let mut count = 0;
         let mut node = loop {
             if count == DEEPEST {
                 return None;
@@ -104,16 +162,11 @@ unsafe fn walk<const V: u8>(lane: &mut Lane, innermost: u64, traced: bool) -> Op
         };
         for i in (0..count).rev() {
             let Step { frame, hint } = *steps.add(i);
+            let callee = if i > 0 { (*steps.add(i - 1)).frame } else { callee };
             if !At::<V>::is_shim(frame) {
-                let instruction = At::<V>::instruction(frame);
-                node = match nodes::is(hint, node, instruction) {
-                    true => hint,
-                    false => find::<V>(lane, node, frame, instruction)?,
-                };
+                node = look::<V>(lane, hint, node, frame)?;
             }
-            if i > 0 {
-                At::<V>::mark(marks, frame, (*steps.add(i - 1)).frame, node);
-            }
+            At::<V>::mark(marks, frame, callee, node);
         }
         Some(node)
     }
