@@ -61,18 +61,21 @@ fn a_debugger_may_have_a_frame_jump() {
 }
 
 /// A frame that was marked goes on after an exception, which leaves the mark, and waits otherwise at the same place. Sampled too,
-/// where most of what happens between is not seen.
+/// where most of what happens between is not seen; and by the compiler, in builds that have it.
 #[test]
 fn a_mark_that_stayed_says_nothing() {
     for of in every_minor() {
-        for sampled in [&[][..], &["--sample=2KiB"]] {
-            let options = [&["--check-stacks", "--no-report"], sampled].concat();
-            let recorded = recorded(of, &options, &["stale.py"]);
+        for (options, jit) in [(&[][..], "0"), (&["--sample=2KiB"], "0"), (&[], "1")] {
+            let options = [&["--check-stacks", "--no-report"], options].concat();
+            let folder = tempfile::tempdir().unwrap();
+            let mut command = recording(of, folder.path(), &options, &["stale.py"]);
+            let output = command.env("PYTHON_JIT", jit).output().unwrap();
+            let recorded = Recorded { output, folder };
             let said = String::from_utf8_lossy(&recorded.output.stderr);
             assert!(recorded.output.status.success(), "{}: {said}", of.name);
             let trace = recorded.trace();
             let end = trace.end.as_ref().expect("an end");
-            assert!(end.checked_stacks.is_some_and(|n| n > 1000), "{}: {:?}", of.name, end);
+            assert!(end.checked_stacks.is_some_and(|n| n > 1000), "{}: {end:?}", of.name);
             assert_eq!(end.wrong_stacks, Some(0), "{}: of {:?}", of.name, end.checked_stacks);
         }
     }

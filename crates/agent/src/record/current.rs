@@ -9,6 +9,7 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::lane::Shared;
 use super::own::Own;
 
 /// What `_PyThreadState_UncheckedGet` reads.
@@ -26,6 +27,7 @@ enum Form {
 
 /// The function: `PyThreadState *f(void)`, without preconditions.
 static FUNCTION: AtomicUsize = AtomicUsize::new(0);
+static FORM: Shared<Option<Form>> = Shared::new(None);
 
 unsafe extern "C" {
     /// The dynamic linker's, for variables of a library that are each thread's own.
@@ -33,7 +35,13 @@ unsafe extern "C" {
 }
 
 /// Asks this function from now on.
-pub(super) fn set_function(at: usize) {
+///
+/// # Safety
+///
+/// It is `PyThreadState *f(void)`, without preconditions, and nobody asks yet.
+pub(super) unsafe fn set_function(at: usize) {
+    // SAFETY: the bytes of a function, as far as they are those of a known form; the caller's promise.
+    unsafe { *FORM.get() = form(at, |i| *((at + i) as *const u8)) };
     FUNCTION.store(at, Ordering::Relaxed);
 }
 
@@ -69,11 +77,10 @@ pub(super) fn ask() -> u64 {
 #[inline(never)]
 fn look(own: *mut Own) -> u64 {
     let said = ask();
-    let function = FUNCTION.load(Ordering::Relaxed);
-    // SAFETY: the bytes of a function, as far as they are those of a known form; this thread's words.
+    // SAFETY: what the function itself does; this thread's words.
     unsafe {
         if said != 0
-            && let Some(form) = form(function, |i| *((function + i) as *const u8))
+            && let Some(form) = *FORM.get()
         {
             let at = match form {
                 Form::At(at) => at,
@@ -103,15 +110,11 @@ fn thread_pointer() -> usize {
 
 /// The form of a function at an address, whose bytes are looked at one after the other, and none behind its end.
 fn form(at: usize, byte: impl Fn(usize) -> u8) -> Option<Form> {
-    /// What `displaced` and a pattern stand for: four bytes of any value.
+    /// In a pattern: four bytes of any value.
     const ANY: &[u8] = &[];
-    let endbr = byte(0) == 0xF3 && byte(1) == 0x0F;
-    let mut from = 0;
-    if endbr {
-        (byte(2) == 0x1E && byte(3) == 0xFA).then_some(())?;
-        from = 4;
-    }
-    // Reads one pattern; the numbers in it, each with the place behind it.
+    const ENDBR: [u8; 4] = [0xF3, 0x0F, 0x1E, 0xFA];
+    let from = if (0..4).all(|i| byte(i) == ENDBR[i]) { 4 } else { 0 };
+    // Reads one pattern: the numbers in it, each with the place behind it.
     let read = |pattern: &[&[u8]]| {
         let (mut i, mut numbers) = (from, [(0_i32, 0_usize); 2]);
         let mut n = 0;

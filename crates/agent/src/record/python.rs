@@ -54,7 +54,8 @@ pub(super) fn find() -> Option<Result<u8, String>> {
             match state.into_iter().find_map(symbol) {
                 None => Err(format!("CPython {text} does not say which thread runs")),
                 Some(state) => {
-                    current::set_function(state as usize);
+                    // SAFETY: that is what it is, by its name.
+                    unsafe { current::set_function(state as usize) };
                     let own = symbol("PyGILState_GetThisThreadState\0");
                     let initialized = symbol("Py_IsInitialized\0");
                     INITIALIZED.store(initialized.map_or(0, |i| i as usize), Ordering::Relaxed);
