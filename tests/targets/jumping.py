@@ -13,7 +13,8 @@ def deeper(frame, n):
 
 def tracer(frame, event, arg):
     if frame.f_code is jumps.__code__ and event == "line" and frame.f_lineno == FIRST + 1:
-        deeper(frame, 3)
+        # A debugger that debugs: no trace function runs then, for the interpreter.
+        sys.call_tracing(deeper, (frame, 3)) if called else deeper(frame, 3)
     return tracer
 
 
@@ -25,7 +26,8 @@ def jumps():
 
 
 FIRST = jumps.__code__.co_firstlineno
-sys.settrace(tracer)
-jumps()
-jumps()
-sys.settrace(None)
+for called in (False, True):
+    sys.settrace(tracer)
+    jumps()
+    jumps()
+    sys.settrace(None)

@@ -62,20 +62,53 @@ function("async def awaits():", [ONCE, *around("await waits()")])
 function("def delegates():", [ONCE, *around("(yield from generates())")])
 
 
+class Got:
+    def __getattribute__(self, name):
+        allocates()
+        if Slotted.fails:
+            raise ValueError
+        return called
+
+
 class Made:
     def __init__(self):
         self.made = allocates()
 
 
 class Slotted:
+    """Its attributes are called as methods are, without a bound method between."""
+
+    fails = False
+
     @property
     def value(self):
         allocates()
-        return 0
+        if Slotted.fails:
+            raise ValueError
+        return called
 
     def __getitem__(self, i):
         allocates()
         return 0
+
+
+SLOTTED, GOT = Slotted(), Got()
+for source in ("SLOTTED.value()", "GOT.any()"):
+    name = source.split(".")[0].lower()
+    for function_of in ("left", "found"):
+        lines = [ONCE]
+        for width in WIDTHS:
+            lines.append(caught(f"max({'1, ' * (width + 1)}{source})"))
+        function(f"def {function_of}_{name}():", lines)
+
+
+def properties():
+    for left, found in ((left_slotted, found_slotted), (left_got, found_got)):
+        for _ in range(3):
+            found()
+            Slotted.fails = True
+            left()
+            Slotted.fails = False
 
 
 def one(_):
@@ -162,4 +195,5 @@ for _ in range(20):
     collections.deque(delegates(), maxlen=0)
     loops()
     shims()
+    properties()
 many()

@@ -1,8 +1,8 @@
 //! Where CPython keeps the state of the thread that runs, so that it is read without a call at every allocation.
 //!
-//! What is asked is a function of CPython's, which is a few instructions long in every build that was seen: it reads a variable,
-//! which is one for all threads up to 3.11 and each thread's own from 3.12 on. Those forms are known, and the variable is read
-//! directly where one of them is found, and says what the function says. Every other is called.
+//! What is asked is a function of CPython's, which is a few instructions long: it reads a variable, which is one for all threads
+//! up to 3.11 and each thread's own from 3.12 on. The forms that GCC gives it are known, and the variable is read directly where
+//! one of them is found, and says what the function says. Every other is called.
 //!
 //! Invariant: a place is kept only for the thread that it was found in.
 
@@ -90,7 +90,7 @@ fn look(own: *mut Own) -> u64 {
                 Form::Thread(bytes) => thread_pointer().wrapping_add_signed(bytes as isize),
                 Form::Index(at) => __tls_get_addr(at as *const c_void) as usize,
             };
-            if *(at as *const u64) == said {
+            if std::ptr::read_volatile(at as *const u64) == said {
                 (*own).current = at as u64;
             }
         }
@@ -154,11 +154,6 @@ fn form(at: usize, byte: impl Fn(usize) -> u8) -> Option<Form> {
     let (lea, call) = ([0x66, 0x48, 0x8D, 0x3D], [0x66, 0x66, 0x48, 0xE8]);
     let (grow, shrink) = ([0x48, 0x83, 0xEC, 8], [0x48, 0x8B, 0, 0x48, 0x83, 0xC4, 8, 0xC3]);
     if let Some([index, _]) = read(&[&grow, &lea, ANY, &call, ANY, &shrink]) {
-        return Some(Form::Index(address(index)));
-    }
-    // The same with push rax and pop rcx.
-    if let Some([index, _]) = read(&[&[0x50], &lea, ANY, &call, ANY, &[0x48, 0x8B, 0, 0x59, 0xC3]])
-    {
         return Some(Form::Index(address(index)));
     }
     None

@@ -3,8 +3,9 @@
 //!
 //! A frame that waits for a Python function that it has called itself leaves a slot of its stack of values for what that
 //! returns, and nobody reads the slot until then. A mark is written there, with the number of the frame's node: while it is
-//! intact, the frame has not gone on, and neither has any frame outside of it. A frame that has gone on and waits again has
-//! another mark there or none, however it went on: what a call takes its arguments from is the same slot.
+//! intact, the frame has not gone on, and neither has any frame outside of it. A frame that has gone on and waits again has no
+//! mark of before there, however it went on (an exception leaves the slot as it is): at a call, one of what the call takes lies in
+//! the same slot. Where that is not so, the slot is not looked at.
 //!
 //! A debugger may have a waiting frame go on elsewhere, but only from within a trace function: marks are not trusted there.
 //!
@@ -68,15 +69,16 @@ pub(super) unsafe fn int(at: u64) -> i32 {
     unsafe { std::ptr::read_volatile(at as usize as *const i32) }
 }
 
-/// `stacktop` and `localsplus` of a frame (3.11 to 3.13), `stackpointer` (3.14), `f_funcobj` (from 3.12 on), and `is_entry`
-/// (3.11).
+/// `stacktop` and `localsplus` of a frame (3.11 to 3.13; 3.14 has its values a word later), `stackpointer` (3.14), `f_funcobj`
+/// (from 3.12 on), and `is_entry` (3.11); `co_nlocalsplus` of a code object (3.12).
 const STACKTOP: u64 = 64;
 const LOCALSPLUS: u64 = 72;
 const STACKPOINTER: u64 = 64;
 const FUNCTION: u64 = 16;
 const IS_ENTRY_11: u64 = 68;
-/// Bytes from `PyThreadState.tracing` to `cframe` (3.11, 3.12) or `current_frame` (3.13, 3.14).
-const TRACING: u64 = 12;
+const NLOCALSPLUS_12: u64 = 72;
+/// Bytes from `PyThreadState.tracing_what` (3.11) or `what_event` (3.12 to 3.14) to `cframe` (3.11, 3.12) or `current_frame`.
+const WHAT: u64 = 8;
 /// Bytes of a frame's values at most.
 const LARGEST: u64 = 1 << 27;
 /// `enum _frameowner`. In 3.11 it stands behind `is_entry`.
@@ -190,8 +192,8 @@ impl<const V: u8> At<V> {
         V >= 11 && V <= 14
     }
 
-    /// Whether marks tell nothing now: the thread is within a trace function, which may have a waiting frame go on elsewhere
-    /// (`frame.f_lineno = …`), and nowhere else may anybody.
+    /// Whether marks tell nothing now: within a trace function for something else than a call. There a waiting frame may have been
+    /// made to go on elsewhere (`frame.f_lineno = …`), and nowhere else: it is what CPython asks before it allows that.
     ///
     /// # Safety
     ///
@@ -201,8 +203,13 @@ impl<const V: u8> At<V> {
         let innermost = match Self::F.innermost {
             Innermost::Frame(at) | Innermost::Cframe(at, _) => at,
         };
-        // SAFETY: the caller's promise. `tracing` and one `int` more stand before it in 3.11 to 3.14, and it is aligned.
-        unsafe { int(thread + innermost - TRACING) != 0 }
+        // SAFETY: the caller's promise: one more `int` stands behind it, and what is `innermost` is aligned.
+        let what = unsafe { int(thread + innermost - WHAT) };
+        match V {
+            // `PyTrace_CALL` is 0 too; nothing may jump there.
+            ..=11 => what != 0,
+            _ => what >= 0,
+        }
     }
 
     /// The node with which a frame that waits for `callee` was marked, if it was.
@@ -254,19 +261,25 @@ impl<const V: u8> At<V> {
             if !called || byte(frame + owner) > OWNED_BY_GENERATOR {
                 return None;
             }
-            // The shim around `__init__` has called it with nothing of its own (from 3.13 on).
-            if V >= 12
-                && matches!(word(frame + FUNCTION) & !7, function if function == 0 || function == marks.none)
-            {
+            // The shim around `__init__` has called it with nothing of its own.
+            if V >= 13 && word(frame + FUNCTION) & !7 == marks.none {
                 return None;
             }
             let top = match V {
                 14.. => word(frame + STACKPOINTER).wrapping_sub(frame),
                 _ => (int(frame + STACKTOP) as i64 as u64).wrapping_mul(8).wrapping_add(LOCALSPLUS),
             };
-            // None: it is inside C, or runs.
+            // It has none: inside C, or while it runs (up to 3.13).
             if top.wrapping_sub(LOCALSPLUS) >= LARGEST {
                 return None;
+            }
+            // 3.12 calls the function of a property whose value is called at once (`x.p()`) when it has made a null of `x`, and with
+            // the slot behind that.
+            if V == 12 && word(frame + top - 8) == 0 {
+                let locals = int(word(frame + Self::F.code) + NLOCALSPLUS_12) as u64;
+                if top > LOCALSPLUS + 8 * locals {
+                    return None;
+                }
             }
             Some(frame + top)
         }

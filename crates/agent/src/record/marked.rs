@@ -24,6 +24,7 @@ struct Step {
 
 static MARKS: Shared<Marks> = Shared::new(Marks::of(0, 0));
 static RECORDINGS: Shared<u32> = Shared::new(0);
+static NONE: Shared<u64> = Shared::new(0);
 static STEPS: Shared<*mut Step> = Shared::new(std::ptr::null_mut());
 
 /// What was marked before is so no more: its nodes are another recording's.
@@ -33,8 +34,12 @@ pub(super) fn reset() -> Result<(), String> {
         if (*STEPS.get()).is_null() {
             *STEPS.get() = state::pages(DEEPEST * std::mem::size_of::<Step>())?.cast();
         }
+        if *RECORDINGS.get() == 0 {
+            // Once, and not in a fork, where the loader may be locked.
+            *NONE.get() = variable("_Py_NoneStruct\0");
+        }
         *RECORDINGS.get() += 1;
-        *MARKS.get() = Marks::of(*RECORDINGS.get(), variable("_Py_NoneStruct\0"));
+        *MARKS.get() = Marks::of(*RECORDINGS.get(), *NONE.get());
     }
     Ok(())
 }
@@ -73,7 +78,7 @@ pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u
     }
 }
 
-/// The node of a frame that is not marked, and waits for `callee`; from now on it is marked, if it can be.
+/// The node of a frame that waits for `callee`, and is not marked, or not to be trusted; from now on it is marked, if it can be.
 ///
 /// # Safety
 ///

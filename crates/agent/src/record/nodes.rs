@@ -171,10 +171,13 @@ unsafe fn enter<const V: u8>(
         let code = At::<V>::code(frame);
         // What is no code object stands for no function: its callee is its caller's.
         let Some(known) = codes().know::<V>(code) else { return Some(parent) };
+        let (number, next) = (known.number, known.first);
         let offset = At::<V>::offset(code, instruction);
-        let node = Node { instruction, parent, next: known.first };
-        let id = add(lane, node, known.number, offset)?;
-        known.first = id;
+        let id = add(lane, Node { instruction, parent, next }, number, offset)?;
+        // Looked up again: to tell a node may write out what is known of codes.
+        if let Some(known) = codes().know::<V>(code) {
+            known.first = id;
+        }
         Some(id)
     }
 }
