@@ -165,6 +165,24 @@ def shims(*_):
             slotted[1]
 
 
+def through(n):
+    """Calls itself by C, and goes on between: nothing of it can be marked."""
+    allocates()
+    if n:
+        max([n], key=lambda n: through(n - 1) or 0)
+        max([n], key=lambda n: through(n // 3) or 0)
+    allocates()
+
+
+def tree(n):
+    allocates()
+    if n:
+        yield from tree(n - 1)
+        yield n
+        yield from tree(n // 3)
+    allocates()
+
+
 def many():
     """The frame itself waits at a depth of so many loops, raises there, and goes on to the next."""
     depth = 9
@@ -196,4 +214,7 @@ for _ in range(20):
     loops()
     shims()
     properties()
+for n in range(30):
+    through(n)
+    sum(tree(n))
 many()

@@ -137,7 +137,7 @@ impl Codes {
         if !self.known.contains_key(&code) {
             // SAFETY: the caller's promise: at least an object.
             unsafe {
-                if code == 0 || word(code + 8) != self.kind {
+                if !self.is_code(code) {
                     self.unreadable += 1;
                     return None;
                 }
@@ -149,6 +149,16 @@ impl Codes {
             watch(code);
         }
         self.known.get_mut(&code)
+    }
+
+    /// Whether a frame's code is one.
+    ///
+    /// # Safety
+    ///
+    /// As [`Codes::know`].
+    pub(super) unsafe fn is_code(&self, code: u64) -> bool {
+        // SAFETY: the caller's promise: at least an object.
+        code != 0 && unsafe { word(code + 8) } == self.kind
     }
 
     /// The number of a file of native code, which is told to the trace.
@@ -198,7 +208,7 @@ impl Codes {
     pub(super) unsafe fn file_of<const V: u8>(&self, code: u64) -> String {
         // SAFETY: the caller's promise.
         unsafe {
-            match code != 0 && word(code + 8) == self.kind {
+            match self.is_code(code) {
                 true => self.text_of::<V>(word(code + const { frames(V) }.filename)),
                 false => String::new(),
             }

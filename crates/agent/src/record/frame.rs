@@ -41,7 +41,7 @@ impl Marks {
 
     /// The node that a word names, if it is a mark.
     #[inline(always)]
-    fn read(self, word: u64) -> Option<u32> {
+    pub(super) fn read(self, word: u64) -> Option<u32> {
         let node = word ^ self.bits;
         (node < 1 << NODE_BITS).then_some(node as u32)
     }
@@ -245,7 +245,7 @@ impl<const V: u8> At<V> {
     ///
     /// As [`At::previous`], for both.
     #[inline(always)]
-    unsafe fn slot(marks: Marks, frame: u64, callee: u64) -> Option<u64> {
+    pub(super) unsafe fn slot(marks: Marks, frame: u64, callee: u64) -> Option<u64> {
         let owner = Self::F.owner?;
         // SAFETY: the caller's promise. The slot behind the saved top of the stack is the frame's, for the value that is awaited
         // (`co_stacksize` counts it), and nobody reads it before that is there: the collector, copies of frames and whoever clears one

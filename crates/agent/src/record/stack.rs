@@ -174,8 +174,7 @@ unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32, more: More)
     }
 }
 
-/// Walks the stack once more, all of it and by nothing that is remembered of frames, and compares the node with the one that
-/// was found.
+/// Walks the stack once more, all of it and by nothing that is remembered of frames, and compares it with the node that was found.
 ///
 /// # Safety
 ///
@@ -183,19 +182,20 @@ unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32, more: More)
 unsafe fn check<const V: u8>(thread: u64, found: u32) {
     // SAFETY: the caller's promise: frames are followed from the innermost outwards.
     unsafe {
-        let mut frames = Vec::new();
-        let mut frame = At::<V>::innermost(thread);
+        let (mut frame, mut node) = (At::<V>::innermost(thread), Some(found));
         while frame != 0 {
-            frames.push(frame);
+            if !At::<V>::is_shim(frame) {
+                let instruction = At::<V>::instruction(frame);
+                node = node.and_then(|node| match nodes::parent(node, instruction) {
+                    // What is no code object stands for no function.
+                    None if !codes().is_code(At::<V>::code(frame)) => Some(node),
+                    outer => outer,
+                });
+            }
             frame = At::<V>::previous(frame);
         }
-        let node =
-            frames.iter().rev().filter(|f| !At::<V>::is_shim(**f)).fold(NO_STACK, |at, f| {
-                // What is no code object stands for no function.
-                nodes::look(at, At::<V>::instruction(*f)).unwrap_or(at)
-            });
         let counts = CHECKED.get();
         (*counts).0 += 1;
-        (*counts).1 += u64::from(node != found);
+        (*counts).1 += u64::from(node != Some(NO_STACK));
     }
 }
