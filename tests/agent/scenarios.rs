@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use pydefrag_harness::{Interpreters, matrix};
+use pydefrag_harness::Interpreters;
 
 use super::{purged, python, scenario};
 
@@ -20,15 +20,7 @@ macro_rules! scenarios {
 
 scenarios! {
     gives_back survivors threads asyncio forks fork_from_a_thread subinterpreters frozen in_a_collection
-    collects hooks bad_requests
-}
-
-/// Waits for much: each time on half of the interpreters.
-#[test]
-fn policy() {
-    for on in matrix::part(purged(), 0, 2) {
-        scenario(on, &["policy"], &[]);
-    }
+    collects hooks bad_requests policy
 }
 
 /// Debug hooks wrap pymalloc; its structures are what they were.
@@ -62,7 +54,7 @@ fn older_pythons_are_refused() {
     }
 }
 
-/// Ends after a heal, each as it would have been: a thousand, or some on each interpreter.
+/// A thousand ends after a heal, each as it would have been.
 #[test]
 fn a_thousand_exits() {
     const WAYS: [(&str, i32); 7] = [
@@ -75,8 +67,7 @@ fn a_thousand_exits() {
         ("cleared", 0),
     ];
     let interpreters = purged();
-    let all = if matrix::is_whole() { 1000_usize } else { 300 };
-    let ends = all.div_ceil(interpreters.len() * WAYS.len());
+    let ends = 1000_usize.div_ceil(interpreters.len() * WAYS.len());
     for on in interpreters {
         for (way, code) in WAYS {
             let mut left = ends;

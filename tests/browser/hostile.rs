@@ -4,8 +4,8 @@
 //! One page is of a real process whose types have such names; the others are of a real look in which every text that
 //! the format does not fix was replaced by one.
 
+use pydefrag_harness::Target;
 use pydefrag_harness::browser::{Page, View};
-use pydefrag_harness::{Target, matrix};
 use pydefrag_heap::{Detail, Missing, Partial, Snapshot, Tree, pdsnap};
 use serde_json::{Value, json};
 
@@ -240,8 +240,7 @@ fn texts_of_a_megabyte_move_nothing() {
     let folder = folder();
     let Some(real) = real(folder.path()) else { return };
     // In every text would be more than a file should hold: in one of 16, each time others.
-    let fills = [(0, "x"), (5, "W "), (11, "\u{20ac}\u{fdfd}")];
-    for (shift, fill) in matrix::part(fills, 2, 3) {
+    for (shift, fill) in [(0, "x"), (5, "W "), (11, "\u{20ac}\u{fdfd}")] {
         let what = format!("a megabyte of {fill:?}");
         let long = fill.repeat((1 << 20) / fill.len());
         let (snapshot, detail) = spoilt(&real, |n| match (n + shift) % 16 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use pydefrag_harness::browser::View;
-use pydefrag_harness::{Interpreter, Target, matrix, repository};
+use pydefrag_harness::{Interpreter, Target, repository};
 use serde_json::json;
 
 use super::{fits, folder, open, python, quiet, ready, told};
@@ -68,7 +68,7 @@ fn sound(html: &Path, kind: &str, looks: usize, what: &str) {
 fn pages_of_runs() {
     let Some(interpreter) = python() else { return };
     let folder = folder();
-    for (example, size) in matrix::part(EXAMPLES, 0, 3) {
+    for (example, size) in EXAMPLES {
         let html = ran(interpreter, example, size, folder.path());
         sound(&html, "snapshot", 1, example);
     }

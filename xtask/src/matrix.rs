@@ -17,10 +17,6 @@ use serde::{Deserialize, Serialize};
 
 /// The tests that ask `pydefrag_harness::matrix`, and what their whole matrix is.
 const TESTS: &[(&str, &str)] = &[
-    ("agent::scenarios::a_thousand_exits", "1000 ends in 7 ways"),
-    ("agent::scenarios::policy", "every interpreter from 3.10 on"),
-    ("browser::hostile::texts_of_a_megabyte", "3 fills"),
-    ("browser::pages::pages_of_runs", "9 examples"),
     ("ground_truth::examples", "9 examples on every interpreter"),
     ("map::of_examples", "5 examples on 4 interpreters"),
     ("objects::coverage", "9 examples on 5 interpreters, 6 programs on as many"),
