@@ -6,6 +6,7 @@ use crate::Model;
 use crate::event::{
     ALIGNED_BITS, ALLOC, Domain, ESCAPE, Event, FIRST_NODE, LARGEST, LOW_BITS, MOVED, escape,
 };
+use crate::model::Prediction;
 use crate::varint::{self, unzigzag};
 
 /// No block is larger: an address has fewer bits.
@@ -60,7 +61,9 @@ impl Decoder {
             return Ok(Event::Free { address, moved: kind == MOVED });
         }
         let (difference, surprise) = (unzigzag(number >> 6) << ALIGNED_BITS, head & 0x20 != 0);
-        let mut expected = *self.model.expected();
+        let expected = *self.model.expected();
+        let (mut node, mut size, mut domain) =
+            (expected.node(), expected.size(), expected.domain());
         if surprise {
             let flags = *bytes.get(*at).filter(|_| *at < end).ok_or(NoEvent)?;
             *at += 1;
@@ -68,29 +71,27 @@ impl Decoder {
             let first = rest << LOW_BITS | u64::from(flags >> 3);
             let (stack, other) = (flags & 1 != 0, flags & 2 != 0);
             if other {
-                let size = Some(first).filter(|s| *s <= LARGEST).ok_or(NoEvent)?;
-                expected.sized = (size as u32) << 1 | u32::from(flags >> 2 & 1);
+                size = Some(first).filter(|s| *s <= LARGEST).ok_or(NoEvent)? as u32;
+                domain = if flags >> 2 & 1 == 0 { Domain::Python } else { Domain::Malloc };
             }
             if stack {
                 let step = match other {
                     true => varint::get(bytes, at).ok_or(NoEvent)?,
                     false => first,
                 };
-                let node = i64::from(self.model.last_node).wrapping_add(unzigzag(step));
-                expected.node = u32::try_from(node).map_err(|_| NoEvent)?;
+                let told = i64::from(self.model.last_node).wrapping_add(unzigzag(step));
+                node = u32::try_from(told).map_err(|_| NoEvent)?;
             }
             if *at > end {
                 return Err(NoEvent);
             }
-            *self.model.expected() = expected;
+            *self.model.expected() = Prediction::new(node, size, domain);
         }
-        let size = expected.sized >> 1;
         let (place, step) = self.model.place(size);
         let address = place.wrapping_add(difference as u64);
         *place = address.wrapping_add(step);
-        self.model.learn(expected.node);
-        let domain = if expected.sized & 1 == 0 { Domain::Python } else { Domain::Malloc };
-        Ok(Event::Alloc { address, size: u64::from(size), node: expected.node, domain })
+        self.model.learn(node);
+        Ok(Event::Alloc { address, size: u64::from(size), node, domain })
     }
 
     #[cold]

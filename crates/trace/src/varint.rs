@@ -20,7 +20,7 @@ pub fn unzigzag(z: u64) -> i64 {
 /// # Panics
 ///
 /// Where `out` ends before [`MOST`] bytes from `at`, and the number does not fit.
-#[inline]
+#[inline(always)]
 pub fn put(out: &mut [u8], mut at: usize, mut n: u64) -> usize {
     while n >= 0x80 {
         out[at] = n as u8 | 0x80;
