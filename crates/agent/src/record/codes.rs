@@ -1,16 +1,16 @@
 //! Code objects that were seen on stacks: what the trace tells of each, once, and when each is freed.
 //!
 //! That one is freed is seen by the hooks, which see every free: nothing is attached to it, and no reference is held. A
-//! small bitmap of OS pages tells at most frees that they are of none.
+//! small bitmap of OS pages tells at most frees that they are of none, and one of addresses tells it of those that share
+//! such a page.
 //!
 //! Invariant: touched only with the GIL.
-
-use std::collections::HashMap;
 
 use pydefrag_layout::frames::frames;
 use pydefrag_layout::objects::objects;
 use pydefrag_trace::chunk::Tag;
 use pydefrag_trace::code::{Code, Table};
+use rustc_hash::FxHashMap;
 
 use super::frame::{int, word};
 use super::lane::Shared;
@@ -19,7 +19,7 @@ use super::sample;
 use super::stack;
 use super::state::state;
 
-/// Bits of the bitmap, a power of two.
+/// Bits of a bitmap, a power of two.
 const BITS: usize = 1 << 15;
 /// Bytes that are gathered before they are written.
 const GATHERED: usize = 16 << 10;
@@ -37,7 +37,7 @@ pub(super) struct Known {
 
 /// All of them.
 pub(super) struct Codes {
-    known: HashMap<u64, Known>,
+    known: FxHashMap<u64, Known>,
     count: u32,
     unreadable: u64,
     kind: u64,
@@ -47,7 +47,8 @@ pub(super) struct Codes {
 }
 
 static CODES: Shared<Option<Codes>> = Shared::new(None);
-static WATCHED: Shared<[u64; BITS / 64]> = Shared::new([0; BITS / 64]);
+static PAGES: Shared<Bitmap> = Shared::new(Bitmap([0; BITS / 64]));
+static ADDRESSES: Shared<Bitmap> = Shared::new(Bitmap([0; BITS / 64]));
 
 /// All of them.
 ///
@@ -58,7 +59,7 @@ pub(super) unsafe fn codes() -> &'static mut Codes {
     // SAFETY: the caller's promise.
     unsafe {
         (*CODES.get()).get_or_insert_with(|| Codes {
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             count: 0,
             unreadable: 0,
             kind: variable("PyCode_Type\0"),
@@ -74,7 +75,8 @@ pub(super) fn reset(forked: bool) {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
         CODES.renew(None, forked);
-        *WATCHED.get() = [0; BITS / 64];
+        (*PAGES.get()).0.fill(0);
+        (*ADDRESSES.get()).0.fill(0);
     }
 }
 
@@ -88,27 +90,50 @@ pub(super) unsafe fn unreadable() -> u64 {
     unsafe { (*CODES.get()).as_ref().map_or(0, |c| c.unreadable) }
 }
 
-#[inline(always)]
-fn bit(address: u64) -> usize {
-    ((address >> 12).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
+/// Numbers, of which it is told that they are not in it, or may be.
+struct Bitmap([u64; BITS / 64]);
+
+impl Bitmap {
+    #[inline(always)]
+    fn bit(number: u64) -> usize {
+        (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
+    }
+
+    fn set(&mut self, number: u64) {
+        let bit = Self::bit(number);
+        self.0[bit / 64] |= 1 << (bit % 64);
+    }
+
+    #[inline(always)]
+    fn may_have(&self, number: u64) -> bool {
+        let bit = Self::bit(number);
+        self.0[bit / 64] >> (bit % 64) & 1 == 1
+    }
 }
 
 /// Has frees of this address noticed.
 pub(super) fn watch(address: u64) {
     for at in [address, address.wrapping_sub(DEBUG)] {
-        let bit = bit(at);
         // SAFETY: the GIL.
-        unsafe { (*WATCHED.get())[bit / 64] |= 1 << (bit % 64) };
+        unsafe {
+            (*PAGES.get()).set(at >> 12);
+            (*ADDRESSES.get()).set(at >> 4);
+        }
         sample::watch(at);
     }
+}
+
+/// Whether a block at this address may be one whose end is to be noticed; most are told at once that they are not.
+#[inline(always)]
+pub(super) fn may_be(address: u64) -> bool {
+    // SAFETY: read with the GIL.
+    unsafe { (*PAGES.get()).may_have(address >> 12) }
 }
 
 /// A block is about to be freed.
 #[inline(always)]
 pub(super) fn freed(address: u64) {
-    let bit = bit(address);
-    // SAFETY: read with the GIL.
-    if unsafe { (*WATCHED.get())[bit / 64] } >> (bit % 64) & 1 == 1 {
+    if may_be(address) {
         maybe(address);
     }
 }
@@ -116,6 +141,10 @@ pub(super) fn freed(address: u64) {
 #[cold]
 #[inline(never)]
 fn maybe(address: u64) {
+    // SAFETY: read with the GIL.
+    if !unsafe { (*ADDRESSES.get()).may_have(address >> 4) } {
+        return;
+    }
     super::own::busy(super::own::own(), || {
         for at in [address, address.wrapping_add(DEBUG)] {
             // SAFETY: the GIL.

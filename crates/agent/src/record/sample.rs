@@ -6,8 +6,9 @@
 //!
 //! Invariant: the bit of whatever is to be noticed is set, at any moment; others may be.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustc_hash::FxHashSet;
 
 use super::lane::Shared;
 use super::own::{Own, busy, own};
@@ -24,9 +25,9 @@ const IDLE: i64 = 64 << 10;
 /// What is to be noticed.
 #[derive(Default)]
 struct Taken {
-    samples: HashSet<u64>,
+    samples: FxHashSet<u64>,
     /// Noticed for good.
-    watched: HashSet<u64>,
+    watched: FxHashSet<u64>,
     stale: usize,
 }
 
