@@ -7,7 +7,7 @@ use pydefrag_trace::event::NO_STACK;
 
 use super::frame::At;
 use super::lane::{Lane, NOBODY, Shared};
-use super::nodes::{self, find};
+use super::nodes::find;
 use super::own::{busy, own};
 use super::stack::DEEPEST;
 use super::state;
@@ -234,7 +234,6 @@ unsafe fn place<const V: u8>(chain: &mut Chain, innermost: u64) -> Option<()> {
 /// All frames of the chain run.
 #[inline(never)]
 unsafe fn renew<const V: u8>(lane: &mut Lane, chain: &mut Chain, from: usize) -> Option<u32> {
-    let expected = lane.model.expected_node();
     let mut node = chain.at(from - 1).node;
     for i in from..chain.count {
         let frame = chain.at(i).frame;
@@ -242,15 +241,12 @@ unsafe fn renew<const V: u8>(lane: &mut Lane, chain: &mut Chain, from: usize) ->
         unsafe {
             let instruction = At::<V>::instruction(frame);
             if !At::<V>::is_shim(frame) {
-                node = match i + 1 == chain.count && nodes::is(expected, node, instruction) {
-                    true => expected,
-                    false => match find::<V>(lane, node, frame, instruction) {
-                        Some(node) => node,
-                        None => {
-                            chain.truncate();
-                            return None;
-                        }
-                    },
+                node = match find::<V>(lane, node, frame, instruction) {
+                    Some(node) => node,
+                    None => {
+                        chain.truncate();
+                        return None;
+                    }
                 };
             }
             *chain.at(i) = Seen { frame, instruction, node };

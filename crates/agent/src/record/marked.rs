@@ -16,18 +16,18 @@ use super::python::variable;
 use super::stack::DEEPEST;
 use super::state;
 
-/// A frame on the way.
+/// A frame with the node that it may have.
 #[derive(Clone, Copy)]
 struct Step {
     frame: u64,
-    /// The node that it may have.
-    hint: u32,
+    node: u32,
 }
 
 static MARKS: Shared<Marks> = Shared::new(Marks::of(0, 0));
 static RECORDINGS: Shared<u32> = Shared::new(0);
 static NONE: Shared<u64> = Shared::new(0);
-static STEPS: Shared<*mut Step> = Shared::new(std::ptr::null_mut());
+/// The frames of a walk, innermost first.
+static STEPS: Shared<*mut u64> = Shared::new(std::ptr::null_mut());
 static KEPT: Shared<Kept> = Shared::new(Kept { steps: std::ptr::null_mut(), count: 0 });
 
 /// The frames of the last walk with their nodes, outermost first.
@@ -49,7 +49,7 @@ impl Kept {
     fn push(&mut self, frame: u64, node: u32) {
         if self.count < DEEPEST {
             // SAFETY: room for DEEPEST.
-            unsafe { *self.steps.add(self.count) = Step { frame, hint: node } };
+            unsafe { *self.steps.add(self.count) = Step { frame, node } };
             self.count += 1;
         }
     }
@@ -60,9 +60,8 @@ pub(super) fn reset() -> Result<(), String> {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
         if (*STEPS.get()).is_null() {
-            let steps = state::pages(2 * DEEPEST * std::mem::size_of::<Step>())?.cast::<Step>();
-            (*KEPT.get()).steps = steps.add(DEEPEST);
-            *STEPS.get() = steps;
+            (*KEPT.get()).steps = state::pages(DEEPEST * std::mem::size_of::<Step>())?.cast();
+            *STEPS.get() = state::pages(DEEPEST * std::mem::size_of::<u64>())?.cast();
         }
         (*KEPT.get()).count = 0;
         if *RECORDINGS.get() == 0 {
@@ -77,6 +76,9 @@ pub(super) fn reset() -> Result<(), String> {
 
 /// The node of the stack of `thread`, which is this one; `None` where it can have none.
 ///
+/// Most often its caller is marked, and the node was found lately; what else there is to do is not done here, so that it
+/// costs no registers.
+///
 /// # Safety
 ///
 /// `thread` is the state of this thread, which has the GIL, and the lane is the GIL's.
@@ -90,22 +92,36 @@ pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u
         }
         let caller = At::<V>::previous(frame);
         let traced = At::<V>::is_traced(thread);
-        let marked = match traced || caller == 0 {
-            true => None,
-            false => At::<V>::marked(*MARKS.get(), caller, frame),
-        };
-        let parent = match marked {
-            Some(parent) => parent,
-            None => {
-                let parent = outer::<V>(lane, caller, frame, traced)?;
-                if At::<V>::is_shim(frame) {
-                    return Some(parent);
-                }
-                parent
-            }
-        };
-        // What comes after the same history is likely what came then.
-        look::<V>(lane, lane.model.expected_node(), parent, frame)
+        if caller != 0
+            && !traced
+            && let Some(parent) = At::<V>::marked(*MARKS.get(), caller, frame)
+        {
+            let near = nodes::near(parent, At::<V>::instruction(frame));
+            return near.or_else(|| look::<V>(lane, parent, frame));
+        }
+        called::<V>(lane, frame, caller, traced)
+    }
+}
+
+/// The node of the innermost frame, whose caller is not marked, or not to be trusted.
+///
+/// # Safety
+///
+/// As [`node`]; the caller may be none.
+#[inline(never)]
+unsafe fn called<const V: u8>(
+    lane: &mut Lane,
+    frame: u64,
+    caller: u64,
+    traced: bool,
+) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let parent = outer::<V>(lane, caller, frame, traced)?;
+        match At::<V>::is_shim(frame) {
+            true => Some(parent),
+            false => find::<V>(lane, parent, frame, At::<V>::instruction(frame)),
+        }
     }
 }
 
@@ -114,7 +130,7 @@ pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u
 /// # Safety
 ///
 /// As [`node`]; both are the thread's, or there is no frame.
-#[inline(never)]
+#[inline(always)]
 unsafe fn outer<const V: u8>(
     lane: &mut Lane,
     frame: u64,
@@ -127,21 +143,22 @@ unsafe fn outer<const V: u8>(
     // SAFETY: the caller's promise.
     unsafe {
         let marks = *MARKS.get();
-        let hint = nodes::caller(lane.model.expected_node());
         let caller = At::<V>::previous(frame);
         // Most often the frame has just called, and its own caller waits as before.
         if !traced
             && caller != 0
             && let Some(parent) = At::<V>::marked(marks, caller, frame)
         {
-            let node = look::<V>(lane, hint, parent, frame)?;
+            let node = find::<V>(lane, parent, frame, At::<V>::instruction(frame))?;
             At::<V>::mark(marks, frame, callee, node);
             return Some(node);
         }
-        if !traced && is_expected::<V>(hint, frame, callee) {
-            return Some(hint);
+        // What comes after the same history is likely what came then.
+        let expected = nodes::caller(lane.model.expected_node());
+        if !traced && is_expected::<V>(expected, frame, callee) {
+            return Some(expected);
         }
-        walk::<V>(lane, hint, frame, callee, traced)
+        walk::<V>(lane, frame, callee, traced)
     }
 }
 
@@ -183,16 +200,10 @@ unsafe fn is_expected<const V: u8>(hint: u32, mut frame: u64, mut callee: u64) -
 /// # Safety
 ///
 /// The frame runs.
-#[inline(always)]
-unsafe fn look<const V: u8>(lane: &mut Lane, hint: u32, parent: u32, frame: u64) -> Option<u32> {
+#[inline(never)]
+unsafe fn look<const V: u8>(lane: &mut Lane, parent: u32, frame: u64) -> Option<u32> {
     // SAFETY: the caller's promise.
-    unsafe {
-        let instruction = At::<V>::instruction(frame);
-        match nodes::is(hint, parent, instruction) {
-            true => Some(hint),
-            false => find::<V>(lane, parent, frame, instruction),
-        }
-    }
+    unsafe { find::<V>(lane, parent, frame, At::<V>::instruction(frame)) }
 }
 
 /// The same as [`outer`], by as many frames as it takes: all of them, where marks are not to be trusted.
@@ -203,7 +214,6 @@ unsafe fn look<const V: u8>(lane: &mut Lane, hint: u32, parent: u32, frame: u64)
 #[inline(never)]
 unsafe fn walk<const V: u8>(
     lane: &mut Lane,
-    mut hint: u32,
     mut frame: u64,
     mut callee: u64,
     traced: bool,
@@ -222,7 +232,7 @@ unsafe fn walk<const V: u8>(
                 && let Some(i) = kept.find(frame)
             {
                 tried += 1;
-                let node = (*kept.steps.add(i)).hint;
+                let node = (*kept.steps.add(i)).node;
                 if is_expected::<V>(node, frame, callee) {
                     kept.count = i + 1;
                     break node;
@@ -231,22 +241,14 @@ unsafe fn walk<const V: u8>(
             if count == DEEPEST {
                 return None;
             }
-            *steps.add(count) = Step { frame, hint };
+            *steps.add(count) = frame;
             count += 1;
-            if !At::<V>::is_shim(frame) {
-                hint = nodes::caller(hint);
-            }
             callee = frame;
             frame = At::<V>::previous(frame);
             let marked = match frame {
                 0 => Some(NO_STACK),
-                _ => match At::<V>::marked(marks, frame, callee) {
-                    Some(node) if traced => {
-                        hint = node;
-                        None
-                    }
-                    marked => marked,
-                },
+                _ if traced => None,
+                _ => At::<V>::marked(marks, frame, callee),
             };
             if let Some(node) = marked {
                 kept.count = 0;
@@ -254,10 +256,10 @@ unsafe fn walk<const V: u8>(
             }
         };
         for i in (0..count).rev() {
-            let Step { frame, hint } = *steps.add(i);
-            let callee = if i > 0 { (*steps.add(i - 1)).frame } else { innermost };
+            let frame = *steps.add(i);
+            let callee = if i > 0 { *steps.add(i - 1) } else { innermost };
             if !At::<V>::is_shim(frame) {
-                node = look::<V>(lane, hint, node, frame)?;
+                node = look::<V>(lane, node, frame)?;
             }
             At::<V>::mark(marks, frame, callee, node);
             kept.push(frame, node);

@@ -17,6 +17,8 @@ use super::stack::DEEPEST;
 const MOST: usize = 1 << NODE_BITS;
 /// Entries of the table at first.
 const FIRST_TABLE: usize = 1 << 12;
+/// Nodes that are found at once: so many at most, a power of two, that stay in the nearest cache.
+const NEAR: usize = 256;
 /// The instruction of a node whose code object has gone.
 const GONE: u64 = u64::MAX;
 
@@ -29,6 +31,17 @@ struct Node {
     next: u32,
 }
 
+/// A node that was found, with what it was found by.
+#[derive(Clone, Copy)]
+struct Near {
+    instruction: u64,
+    parent: u32,
+    node: u32,
+}
+
+/// Of nothing.
+const NOTHING: Near = Near { instruction: GONE, parent: 0, node: 0 };
+
 /// The tree, and what finds a node by its parent and instruction.
 struct Nodes {
     all: Vec<Node>,
@@ -39,6 +52,9 @@ struct Nodes {
 
 static NODES: Shared<Nodes> =
     Shared::new(Nodes { all: Vec::new(), depths: Vec::new(), table: Vec::new() });
+
+/// What was found last, each at the one place that its parent and instruction have.
+static NEAREST: Shared<[Near; NEAR]> = Shared::new([NOTHING; NEAR]);
 
 impl Nodes {
     /// Room for one node more; whether the table was made anew for it.
@@ -70,14 +86,18 @@ pub(super) fn reset(forked: bool) -> Result<(), String> {
     nodes.depths.resize(FIRST_NODE as usize, 0);
     nodes.table.resize(FIRST_TABLE, 0);
     // SAFETY: nothing is recorded yet, or any more.
-    unsafe { NODES.renew(nodes, forked) };
+    unsafe {
+        NODES.renew(nodes, forked);
+        *NEAREST.get() = [NOTHING; NEAR];
+    }
     Ok(())
 }
 
 /// The nodes of a code object that goes, by its first: they stand for nothing that can come again.
 pub(super) fn gone(first: u32) {
     // SAFETY: the GIL.
-    let nodes = unsafe { &mut *NODES.get() };
+    let (nodes, nearest) = unsafe { (&mut *NODES.get(), &mut *NEAREST.get()) };
+    *nearest = [NOTHING; NEAR];
     let mut at = first;
     while at != 0 {
         let node = &mut nodes.all[at as usize];
@@ -89,14 +109,6 @@ pub(super) fn gone(first: u32) {
 fn hash(parent: u32, instruction: u64) -> u64 {
     const K: u64 = 0x9E37_79B9_7F4A_7C15;
     (instruction ^ u64::from(parent) << 40).wrapping_mul(K).rotate_left(20).wrapping_mul(K)
-}
-
-/// Whether a node is this instruction's, called from that node. With the GIL.
-#[inline(always)]
-pub(super) fn is(node: u32, parent: u32, instruction: u64) -> bool {
-    // SAFETY: the GIL.
-    let nodes = unsafe { &*NODES.get() };
-    nodes.all.get(node as usize).is_some_and(|n| n.instruction == instruction && n.parent == parent)
 }
 
 /// The caller's node of a node. With the GIL.
@@ -136,21 +148,57 @@ pub(super) fn look(parent: u32, instruction: u64) -> Option<u32> {
     }
 }
 
+/// The same, if it was found lately. With the GIL.
+#[inline(always)]
+pub(super) fn near(parent: u32, instruction: u64) -> Option<u32> {
+    let near = place(parent, instruction);
+    (near.instruction == instruction && near.parent == parent).then_some(near.node)
+}
+
+#[inline(always)]
+fn place(parent: u32, instruction: u64) -> &'static mut Near {
+    const K: u64 = 0xD6E8_FEB8_6659_FD93;
+    let mixed = (instruction ^ u64::from(parent) << 40).wrapping_mul(K);
+    // SAFETY: the GIL.
+    unsafe { &mut (*NEAREST.get())[(mixed >> 56) as usize % NEAR] }
+}
+
 /// The node of an instruction called from another node; `None` where there can be none.
 ///
 /// # Safety
 ///
 /// `frame` is one that runs, at that instruction.
-#[inline(never)]
+#[inline(always)]
 pub(super) unsafe fn find<const V: u8>(
     lane: &mut Lane,
     parent: u32,
     frame: u64,
     instruction: u64,
 ) -> Option<u32> {
-    look(parent, instruction)
+    // SAFETY: the caller's promise.
+    near(parent, instruction).or_else(|| unsafe { seek::<V>(lane, parent, frame, instruction) })
+}
+
+/// The same, of a node that was not found lately.
+///
+/// # Safety
+///
+/// As [`find`].
+#[inline(never)]
+unsafe fn seek<const V: u8>(
+    lane: &mut Lane,
+    parent: u32,
+    frame: u64,
+    instruction: u64,
+) -> Option<u32> {
+    let node = look(parent, instruction)
         // SAFETY: the caller's promise.
-        .or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))
+        .or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))?;
+    // What is no code object has its caller's, and nothing tells of its end.
+    if node != parent {
+        *place(parent, instruction) = Near { instruction, parent, node };
+    }
+    Some(node)
 }
 
 /// A node of a Python frame that is new.

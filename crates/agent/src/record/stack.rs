@@ -114,14 +114,26 @@ pub(super) fn notes() -> Vec<String> {
 pub(super) unsafe fn node<const V: u8>(lane: &mut Lane, thread: u64) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        let node = match At::<V>::has_marks() {
+        let node = match *MORE.get() {
+            None => python_node::<V>(lane, thread),
+            Some(more) => self::more::<V>(lane, thread, more),
+        };
+        node.unwrap_or_else(none)
+    }
+}
+
+/// The same, of Python's frames; `None` where it can have none.
+///
+/// # Safety
+///
+/// As [`node`].
+#[inline(always)]
+unsafe fn python_node<const V: u8>(lane: &mut Lane, thread: u64) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match At::<V>::has_marks() {
             true => marked::node::<V>(lane, thread),
             false => chain::node::<V>(lane, thread),
-        };
-        let Some(node) = node else { return none() };
-        match *MORE.get() {
-            None => node,
-            Some(more) => self::more::<V>(lane, thread, node, more),
         }
     }
 }
@@ -151,24 +163,25 @@ pub(super) unsafe fn runs_importlib<const V: u8>(thread: u64) -> bool {
     }
 }
 
-/// Does what else is wanted of each stack; the node that it has then.
+/// The node of a stack of which more is wanted.
 ///
 /// # Safety
 ///
 /// As [`node`].
 #[cold]
 #[inline(never)]
-unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, node: u32, more: More) -> u32 {
+unsafe fn more<const V: u8>(lane: &mut Lane, thread: u64, more: More) -> Option<u32> {
     // SAFETY: the caller's promise.
     unsafe {
+        let node = python_node::<V>(lane, thread)?;
         let own = own();
         busy(own, || {
             if more.check {
                 check::<V>(thread, node);
             }
             match more.native {
-                true => native::below(own, lane, node, At::<V>::entry(thread)).unwrap_or_else(none),
-                false => node,
+                true => native::below(own, lane, node, At::<V>::entry(thread)),
+                false => Some(node),
             }
         })
     }
