@@ -99,7 +99,7 @@ unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usiz
     // SAFETY: the table that `install` made.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
-        if S && size <= plain::LARGEST && plain::is_known() {
+        if S && plain::has(size) {
             let own = own();
             if (*own).depth == 0 && sample::passes(own, size) {
                 return (before.malloc.unwrap_unchecked())(before.ctx, size);
@@ -120,7 +120,7 @@ unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usiz
 ///
 /// As `malloc`.
 #[inline(never)]
-unsafe fn malloc_maybe<const V: u8>(before: &Allocator, size: usize) -> Pointer {
+unsafe extern "C" fn malloc_maybe<const V: u8>(before: &Allocator, size: usize) -> Pointer {
     // SAFETY: the caller's promise.
     unsafe { handing_out::<V, true>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size)) }
 }
@@ -170,12 +170,7 @@ unsafe fn handing_out<const V: u8, const S: bool>(
         (*own).depth = 1;
         let block = call();
         (*own).depth = 0;
-        match state::mode() {
-            state::ON => allocated::<V, S>(own, block, size),
-            state::WAITING => wait::look_in_hook(own),
-            _ => {}
-        }
-        block
+        allocated::<V, S>(own, block, size)
     }
 }
 
@@ -221,8 +216,9 @@ unsafe extern "C" fn realloc<const V: u8, const S: bool>(
         if counts {
             (*own).outer = 0;
             if !to.is_null() {
-                allocated::<V, S>(own, to, size);
-            } else if told {
+                return allocated::<V, S>(own, to, size);
+            }
+            if told {
                 kept::<V, S>(own, block as u64);
             }
         }
@@ -233,76 +229,140 @@ unsafe extern "C" fn realloc<const V: u8, const S: bool>(
 unsafe extern "C" fn free<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
     // SAFETY: as `malloc`.
     unsafe {
-        match S && !sample::may_be(block as u64) {
-            true => {
-                let before = &*ctx.cast::<Allocator>();
-                (before.free.unwrap_unchecked())(before.ctx, block);
+        match S {
+            true if sample::may_be(block as u64) => return giving_back::<V, S>(ctx, block),
+            true => {}
+            false => {
+                let own = own();
+                if (*own).depth == 0 && is_active() && !block.is_null() {
+                    if is_other::<V>()
+                        || codes::may_be(block as u64)
+                        || !Lane::is_usual(block as u64, 0)
+                    {
+                        return giving_back::<V, S>(ctx, block);
+                    }
+                    (*own).outer = block as u64;
+                    if (*gil()).free_usual(block as u64) {
+                        return given_back(ctx, block);
+                    }
+                }
             }
-            false if S => giving_back_maybe::<V>(ctx, block),
-            false => giving_back::<V, S>(ctx, block),
         }
+        let before = &*ctx.cast::<Allocator>();
+        (before.free.unwrap_unchecked())(before.ctx, block)
     }
 }
 
-/// A free that is to be noticed, or may be.
+/// A call that gives a block back, with all that may have to be done. Nothing is to be done after the call, so that it is a jump:
+/// malloc knows the block for the one that is told here ([`Own::outer`]).
 ///
 /// # Safety
 ///
 /// As `free`.
 #[cold]
 #[inline(never)]
-unsafe fn giving_back_maybe<const V: u8>(ctx: Pointer, block: Pointer) {
-    // SAFETY: the caller's promise.
-    unsafe { giving_back::<V, true>(ctx, block) }
-}
-
-/// A call that gives a block back.
-///
-/// # Safety
-///
-/// As `free`.
-#[inline(always)]
-unsafe fn giving_back<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
+unsafe extern "C" fn giving_back<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
     let own = own();
     // SAFETY: as `malloc`.
     unsafe {
-        let before = &*ctx.cast::<Allocator>();
-        let call = || (before.free.unwrap_unchecked())(before.ctx, block);
         if (*own).depth == 0 && is_active() && !block.is_null() {
             freed::<V, S>(own, block as u64, false);
             (*own).outer = block as u64;
-            (*own).depth = 1;
-            call();
-            (*own).depth = 0;
-            (*own).outer = 0;
-        } else {
-            (*own).depth += 1;
-            call();
-            (*own).depth -= 1;
         }
+        let before = &*ctx.cast::<Allocator>();
+        (before.free.unwrap_unchecked())(before.ctx, block)
     }
 }
 
-/// The outermost call has handed out a block.
+/// The same, of a block that was told: only the clock is to be looked at.
+///
+/// # Safety
+///
+/// As `free`, with the GIL.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn given_back(ctx: Pointer, block: Pointer) {
+    // SAFETY: as `malloc`.
+    unsafe {
+        ticking(block);
+        let before = &*ctx.cast::<Allocator>();
+        (before.free.unwrap_unchecked())(before.ctx, block)
+    }
+}
+
+/// The outermost call has handed out a block, which is returned: one piece of code for all hooks, for what they take of the
+/// processor's cache is taken from the program.
 ///
 /// # Safety
 ///
 /// As a hook is called.
-#[inline(always)]
-unsafe fn allocated<const V: u8, const S: bool>(own: *mut Own, block: Pointer, size: usize) {
+#[inline(never)]
+unsafe extern "C" fn allocated<const V: u8, const S: bool>(
+    own: *mut Own,
+    block: Pointer,
+    size: usize,
+) -> Pointer {
     // SAFETY: the caller's promise.
     unsafe {
+        if S || !is_active() || block.is_null() || thread(own) != (*gil()).thread {
+            return allocated_maybe::<V, S>(own, block, size);
+        }
+        if !Lane::is_usual(block as u64, size as u64) {
+            return allocated_maybe::<V, S>(own, block, size);
+        }
         if (*own).inners != 0 {
             others(own, block as u64);
         }
-        if block.is_null() {
-            return;
+        let lane = &mut *gil();
+        let node = stack::node::<V>(lane, lane.thread);
+        match lane.alloc_usual(block as u64, size as u64, node) {
+            true => ticking(block),
+            false => block,
         }
-        if S && !sample::is_due(own, size) {
-            return;
-        }
-        record::<V, S>(own, block as u64, size as u64, Domain::Python);
     }
+}
+
+/// The same, of which more has to be known.
+///
+/// # Safety
+///
+/// As a hook is called.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn allocated_maybe<const V: u8, const S: bool>(
+    own: *mut Own,
+    block: Pointer,
+    size: usize,
+) -> Pointer {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match state::mode() {
+            state::ON => {
+                if (*own).inners != 0 {
+                    others(own, block as u64);
+                }
+                if !block.is_null() && (!S || sample::is_due(own, size)) {
+                    record::<V, S>(own, block as u64, size as u64, Domain::Python);
+                }
+            }
+            state::WAITING => wait::look_in_hook(own),
+            _ => {}
+        }
+    }
+    block
+}
+
+/// The clock is to be looked at. Returns what it is given.
+///
+/// # Safety
+///
+/// As a hook is called, with the GIL.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn ticking(block: Pointer) -> Pointer {
+    // SAFETY: the caller's promise.
+    unsafe { (*gil()).tick() };
+    block
 }
 
 /// Writes an allocation of a thread that has the GIL.
@@ -400,6 +460,12 @@ pub(super) unsafe fn runs_importlib(minor: u8) -> bool {
     of!(8 9 10 11 12 13 14 15)
 }
 
+/// Whether a thread that is here may write to another lane than the GIL's.
+#[inline(always)]
+fn is_other<const V: u8>() -> bool {
+    V >= 12 && OTHERS.load(Ordering::Relaxed)
+}
+
 /// A free, before it happens. Returns whether it was written.
 ///
 /// # Safety
@@ -410,7 +476,7 @@ unsafe fn freed<const V: u8, const S: bool>(own: *mut Own, block: u64, moved: bo
     // SAFETY: the caller's promise.
     unsafe {
         // A realloc's free and what follows it are the same thread's.
-        if moved || V >= 12 && OTHERS.load(Ordering::Relaxed) {
+        if moved || is_other::<V>() {
             let (lane, thread) = (&mut *gil(), thread(own));
             if thread != lane.thread && !enter::<V>(own, lane, thread) {
                 let counts = !S || sample::forget(own, block);
@@ -443,7 +509,7 @@ unsafe fn kept<const V: u8, const S: bool>(own: *mut Own, block: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let (lane, thread) = (&mut *gil(), thread(own));
-        match V < 12 || !OTHERS.load(Ordering::Relaxed) || thread == lane.thread {
+        match !is_other::<V>() || thread == lane.thread {
             true => lane.escape(escape::KEPT, &[]),
             false => beside(own, |lane| lane.escape(escape::KEPT, &[])),
         }
@@ -563,8 +629,15 @@ pub(super) fn unnote(own: *mut Own, block: u64, moved: bool) {
     super::malloc::freed(own, block, moved);
 }
 
+/// Whether a block that malloc is given back is the one that this thread has just given back to Python's allocators: these
+/// pass it on, and its free is told. What they give back besides comes after it.
+pub(super) fn was_told(own: *mut Own, block: u64) -> bool {
+    // SAFETY: this thread's words.
+    let outer = unsafe { std::mem::take(&mut (*own).outer) };
+    outer.wrapping_sub(block) < HEAD
+}
+
 /// What malloc handed out within a call, and is not the call's own block, is an event of its own.
-#[cold]
 #[inline(never)]
 fn others(own: *mut Own, block: u64) {
     // SAFETY: this thread's words.

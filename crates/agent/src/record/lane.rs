@@ -31,24 +31,25 @@ pub(super) const NOBODY: u64 = u64::MAX;
 /// Between two samples of RSS.
 const RSS_NS: u64 = 25_000_000;
 
-/// A lane.
+/// A lane. What every event needs lies in one cache line: these fields up to the model, and the model's first.
+#[repr(C, align(64))]
 pub(super) struct Lane {
     /// Where the next event goes.
     at: *mut u8,
     /// From here on, the clock is looked at or the buffer is full.
     soft: *mut u8,
-    buffer: *mut u8,
     /// Allocations and frees that were written to it.
     events: AtomicU64,
     /// The thread whose events are being written: its `PyThreadState`, or the kernel's id of it where no GIL is held; at first,
     /// and when its state has gone, [`NOBODY`].
     pub(super) thread: u64,
+    pub(super) model: Model,
+    buffer: *mut u8,
     number: u16,
     chunks: u32,
     ns: u64,
     rss_ns: u64,
     stamp: u64,
-    pub(super) model: Model,
 }
 
 /// A place that one thread at a time touches, by a rule that the compiler does not know.
@@ -187,11 +188,17 @@ impl Lane {
 
     #[inline(always)]
     fn wrote(&mut self, length: usize) {
-        // SAFETY: inside the buffer.
-        self.at = unsafe { self.at.add(length) };
-        if self.at >= self.soft {
+        if self.goes_on(length) {
             self.tick();
         }
+    }
+
+    /// So many bytes were written; whether a tick is due.
+    #[inline(always)]
+    fn goes_on(&mut self, length: usize) -> bool {
+        // SAFETY: inside the buffer.
+        self.at = unsafe { self.at.add(length) };
+        self.at >= self.soft
     }
 
     /// How many allocations and frees were written to it.
@@ -224,6 +231,31 @@ impl Lane {
         self.wrote(length);
     }
 
+    /// Whether a block is one of those that [`Lane::alloc_usual`] and [`Lane::free_usual`] can write.
+    #[inline(always)]
+    pub(super) fn is_usual(address: u64, size: u64) -> bool {
+        encode::is_usual(address, size)
+    }
+
+    /// Writes an allocation of a usual block by Python's allocators; whether [`Lane::tick`] is to follow.
+    #[inline(always)]
+    pub(super) fn alloc_usual(&mut self, address: u64, size: u64, node: u32) -> bool {
+        let room = self.room();
+        let (size, domain) = (size as u32, Domain::Python);
+        let length = encode::alloc_usual(&mut self.model, room, address, size, node, domain);
+        self.count();
+        self.goes_on(length)
+    }
+
+    /// Writes the free of a usual block, which is no realloc's; whether [`Lane::tick`] is to follow.
+    #[inline(always)]
+    pub(super) fn free_usual(&mut self, address: u64) -> bool {
+        let room = self.room();
+        let length = encode::free_usual(&mut self.model, room, address, false);
+        self.count();
+        self.goes_on(length)
+    }
+
     /// Writes anything else.
     pub(super) fn escape(&mut self, number: u8, numbers: &[u64]) {
         let length = encode::numbers(self.room(), number, numbers);
@@ -246,9 +278,10 @@ impl Lane {
         self.buffer as usize + BUFFER - self.at as usize
     }
 
+    /// Looks at the clock, and writes the buffer to the file when it is full.
     #[cold]
     #[inline(never)]
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         busy(own(), || {
             self.clock();
             if self.number == GIL {

@@ -44,6 +44,8 @@ pub(super) fn is_sampled() -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
+    // SAFETY: this thread's words.
+    unsafe { (*own).outer = 0 };
     let sampled = is_sampled();
     if block == 0 || sampled && !sample::is_due(own, size as usize) {
         return;
@@ -140,7 +142,7 @@ fn giving_back(own: *mut Own, block: Pointer, moved: bool) -> bool {
         return false;
     }
     if depth == 0 {
-        return freed(own, block as u64, moved);
+        return !hooks::was_told(own, block as u64) && freed(own, block as u64, moved);
     }
     hooks::unnote(own, block as u64, moved);
     false

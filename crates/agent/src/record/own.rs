@@ -19,7 +19,7 @@ pub(super) struct Own {
     pub(super) inners: u32,
     /// Where its current `PyThreadState` stands, once that was found: see [`super::current`].
     pub(super) current: u64,
-    /// What the outermost call gives back, if it does.
+    /// What the outermost call gives back, if it does; after a free, until malloc is called next.
     pub(super) outer: u64,
     /// Bytes until the next sample.
     pub(super) left: i64,

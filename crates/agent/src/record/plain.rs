@@ -7,22 +7,24 @@
 //!
 //! Invariant: known only until hooks are installed again.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::hooks::HEAD;
 use super::own::Own;
 
 /// Bytes of a block that is small, whatever `PYTHONMALLOC=debug` puts around it: pymalloc's are up to 512.
-pub(super) const LARGEST: usize = 512 - HEAD as usize;
+const LARGEST: usize = 512 - HEAD as usize;
 /// Calls in a row.
 const MANY: u32 = 10_000;
 
 static SEEN: AtomicU32 = AtomicU32::new(0);
+/// Blocks of fewer bytes are known to be pymalloc's.
+static BELOW: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether small blocks are pymalloc's.
+/// Whether a block of this size is pymalloc's, as far as it is known.
 #[inline(always)]
-pub(super) fn is_known() -> bool {
-    SEEN.load(Ordering::Relaxed) == MANY
+pub(super) fn has(size: usize) -> bool {
+    size < BELOW.load(Ordering::Relaxed)
 }
 
 /// A call has handed out a block.
@@ -31,7 +33,10 @@ pub(super) fn learn(size: usize) {
     // Read and written without care: what is lost is a call. With the GIL but for free-threaded builds.
     let seen = SEEN.load(Ordering::Relaxed);
     if seen < MANY && (1..=LARGEST).contains(&size) {
-        let _ = SEEN.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed);
+        let next = SEEN.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed);
+        if next == Ok(MANY - 1) {
+            BELOW.store(LARGEST + 1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -47,5 +52,6 @@ pub(super) fn unlearn(own: *mut Own, block: u64, size: usize) {
 
 /// Others may stand behind the hooks now.
 pub(super) fn forget() {
+    BELOW.store(0, Ordering::Relaxed);
     SEEN.store(0, Ordering::Relaxed);
 }
