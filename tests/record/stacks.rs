@@ -64,11 +64,21 @@ fn a_debugger_may_have_a_frame_jump() {
 /// where most of what happens between is not seen; and by the compiler, in builds that have it.
 #[test]
 fn a_mark_that_stayed_says_nothing() {
+    none_is_wrong("stale.py");
+}
+
+#[test]
+fn a_function_that_has_gone_is_not_taken_for_the_next_at_its_address() {
+    none_is_wrong("gone.py");
+}
+
+/// Every stack of a target comes out the same when it is walked twice.
+fn none_is_wrong(target: &str) {
     for of in every_minor() {
         for (options, jit) in [(&[][..], "0"), (&["--sample=2KiB"], "0"), (&[], "1")] {
             let options = [&["--check-stacks", "--no-report"], options].concat();
             let folder = tempfile::tempdir().unwrap();
-            let mut command = recording(of, folder.path(), &options, &["stale.py"]);
+            let mut command = recording(of, folder.path(), &options, &[target]);
             let output = command.env("PYTHON_JIT", jit).output().unwrap();
             let recorded = Recorded { output, folder };
             let said = String::from_utf8_lossy(&recorded.output.stderr);
