@@ -11,7 +11,7 @@ mod native;
 mod stacks;
 mod strange;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -76,6 +76,31 @@ fn recorded(of: &Interpreter, options: &[&str], words: &[&str]) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let mut command = recording(of, folder.path(), options, words);
     Recorded { output: command.output().unwrap(), folder }
+}
+
+/// No block is handed out twice, or given back twice. (Where a free is told again, it is taken for one of a block that was there
+/// before: no count of what is live tells.)
+fn told_once(trace: &Trace, what: &str) {
+    let (mut live, mut gone) = (HashSet::new(), HashSet::new());
+    let mut last = 0;
+    for (_, event) in events(trace) {
+        match event {
+            Event::Alloc { address, .. } => {
+                assert!(live.insert(address), "{what}: {address:#x} is handed out twice");
+                gone.remove(&address);
+            }
+            Event::Free { address, .. } => {
+                assert!(!gone.contains(&address), "{what}: {address:#x} is given back twice");
+                if live.remove(&address) {
+                    gone.insert(address);
+                }
+                last = address;
+            }
+            // A realloc has failed, whose free was told.
+            Event::Kept if gone.remove(&last) => drop(live.insert(last)),
+            _ => {}
+        }
+    }
 }
 
 fn every_minor() -> Vec<&'static Interpreter> {

@@ -61,6 +61,10 @@ fn other_allocators_and_hooks_are_no_hindrance() {
     let traced = "import tracemalloc; tracemalloc.start(5)\n\
                   x = [str(i) * 3 for i in range(30000)]\n\
                   tracemalloc.stop(); y = [str(i) for i in range(20000)]; print(len(x), len(y))";
+    // tracemalloc takes much from malloc at once, and nothing from Python: ours are put over its, which are over ours.
+    let chained = "import tracemalloc; tracemalloc.start(); x = [str(i) * 3 for i in range(3000)]\n\
+                   for _ in range(3): tracemalloc.take_snapshot()\n\
+                   y = [str(i) for i in range(30000)]; print(len(x), len(y)); del y";
     for of in every_minor() {
         for (envs, code) in [
             (&[("PYTHONMALLOC", "debug")][..], code),
@@ -70,6 +74,7 @@ fn other_allocators_and_hooks_are_no_hindrance() {
             (&[("PYTHONTRACEMALLOC", "1")], code),
             (&[("PYTHONDEVMODE", "1")], code),
             (&[], traced),
+            (&[], chained),
         ] {
             let recorded = alike(of, &["--check-stacks"], &["-c", code], envs);
             // The strings of the list at least: they come when the interpreter has long started.
@@ -79,8 +84,12 @@ fn other_allocators_and_hooks_are_no_hindrance() {
                 of.name,
                 allocations(&recorded)
             );
-            let end = recorded.trace().end.expect("an end");
-            assert_eq!(end.wrong_stacks, Some(0), "{} {envs:?}", of.name);
+            let trace = recorded.trace();
+            // Where Python puts its allocators there anew while it starts, blocks of before are given back by others.
+            if !envs.iter().any(|(name, _)| ["PYTHONMALLOC", "PYTHONDEVMODE"].contains(name)) {
+                told_once(&trace, &format!("{} {envs:?}", of.name));
+            }
+            assert_eq!(trace.end.expect("an end").wrong_stacks, Some(0), "{} {envs:?}", of.name);
         }
     }
 }

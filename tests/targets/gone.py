@@ -1,6 +1,6 @@
 """Functions that go, and others that are made at their addresses, which allocate: gone.py.
 
-What is known of one by its address is said of the next, if nobody notices that it has gone.
+A node that was found for one is given to the next, if it is not forgotten when the first goes.
 """
 
 SOURCE = """

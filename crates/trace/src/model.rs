@@ -45,8 +45,8 @@ impl Prediction {
 
 /// What is expected next. All zeros at the begin, so that a zeroed mapping is one.
 ///
-/// What every event reads comes first, 32 bytes, so that it can share a cache line with what is before it; the predictions come
-/// after whole lines.
+/// What every event reads comes first, 32 bytes, so that it can share a cache line with as much before it; the predictions then
+/// begin with a line.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Model {

@@ -7,7 +7,7 @@
 //! Invariant: Python calls these with the GIL held. What has no thread state all the same, or belongs to an interpreter
 //! with a GIL of its own, goes to the other lane.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pydefrag_layout::frames::frames;
@@ -42,38 +42,54 @@ static MALLOCS: AtomicU64 = AtomicU64::new(0);
 ///
 /// Nobody else sets allocators now: there is no interpreter yet, or the caller has the GIL.
 pub(super) unsafe fn install(minor: u8, sampled: bool) {
-    /// The functions of a version.
-    macro_rules! of {
-        ($($minor:literal)*) => {
-            match (minor, sampled) {
-                $(($minor, false) => functions::<$minor, false>(),)*
-                $(($minor, true) => functions::<$minor, true>(),)*
-                _ => return,
-            }
-        };
-    }
     // What was seen of other interpreters stays seen when hooks are put there again.
     OTHERS.fetch_or(python::is_free_threaded(), Ordering::Relaxed);
     plain::forget();
     for domain in DOMAINS {
         let Some(before) = python::allocator(domain) else { continue };
-        let functions = of!(8 9 10 11 12 13 14 15);
         // SAFETY: the caller's promise.
         let installed = unsafe { &mut *INSTALLED.get() };
-        let ctx = match installed.contains(&(before.ctx as usize)) {
-            // Ours are there: they become others of ours, over the same.
-            true => before.ctx,
+        let at = before.ctx as usize;
+        let found = installed.iter().find(|i| i.ctx == at).copied();
+        let hooks = found.unwrap_or_else(|| Installed {
+            domain,
             // Never given back: a call may be inside.
-            false => Box::into_raw(Box::new(before)).cast::<c_void>(),
-        };
-        installed.push(ctx as usize);
+            ctx: Box::into_raw(Box::new(before)) as usize,
+            // What was put over ours calls them.
+            jumps: installed.iter().all(|i| i.domain != domain) && !python::has_mimalloc(),
+        });
+        // Where ours are there, they become others of ours, over the same.
+        if found.is_none() {
+            installed.push(hooks);
+        }
+        /// The functions of a version.
+        macro_rules! of {
+            ($($minor:literal)*) => {
+                match (minor, sampled) {
+                    $(($minor, false) => functions::<$minor, false>(hooks),)*
+                    $(($minor, true) => functions::<$minor, true>(hooks),)*
+                    _ => return,
+                }
+            };
+        }
         // SAFETY: the functions call those of `before`; the caller's promise.
-        unsafe { python::set_allocator(domain, Allocator { ctx, ..functions }) };
+        unsafe { python::set_allocator(domain, of!(8 9 10 11 12 13 14 15)) };
     }
 }
 
-/// Tables that were installed, by their addresses.
-static INSTALLED: Shared<Vec<usize>> = Shared::new(Vec::new());
+/// A table of hooks that was installed.
+#[derive(Clone, Copy)]
+struct Installed {
+    domain: c_int,
+    /// The address of what was there before, which it is given with each call.
+    ctx: usize,
+    /// Nothing below it asks within a free whether this thread is inside of one: no hooks of ours, and no allocator that
+    /// unmaps by itself.
+    jumps: bool,
+}
+
+/// All that were.
+static INSTALLED: Shared<Vec<Installed>> = Shared::new(Vec::new());
 
 /// Whether the hooks of every domain are the outermost. With the GIL.
 pub(super) fn are_outermost() -> bool {
@@ -82,16 +98,16 @@ pub(super) fn are_outermost() -> bool {
     DOMAINS
         .iter()
         .filter_map(|d| python::allocator(*d))
-        .all(|a| installed.contains(&(a.ctx as usize)))
+        .all(|a| installed.iter().any(|i| i.ctx == a.ctx as usize))
 }
 
-fn functions<const V: u8, const S: bool>() -> Allocator {
+fn functions<const V: u8, const S: bool>(hooks: Installed) -> Allocator {
     Allocator {
-        ctx: std::ptr::null_mut(),
+        ctx: hooks.ctx as Pointer,
         malloc: Some(malloc::<V, S>),
         calloc: Some(calloc::<V, S>),
         realloc: Some(realloc::<V, S>),
-        free: Some(free::<V, S>),
+        free: Some(if hooks.jumps { free::<V, S> } else { free_within::<V, S> }),
     }
 }
 
@@ -250,6 +266,29 @@ unsafe extern "C" fn free<const V: u8, const S: bool>(ctx: Pointer, block: Point
         }
         let before = &*ctx.cast::<Allocator>();
         (before.free.unwrap_unchecked())(before.ctx, block)
+    }
+}
+
+/// The same, where something below asks whether this thread is inside of a call.
+unsafe extern "C" fn free_within<const V: u8, const S: bool>(ctx: Pointer, block: Pointer) {
+    let own = own();
+    // SAFETY: as `malloc`.
+    unsafe {
+        let counts = (*own).depth == 0 && is_active() && !block.is_null();
+        if counts {
+            freed::<V, S>(own, block as u64, false);
+            (*own).outer = block as u64;
+        }
+        (*own).depth += 1;
+        let before = &*ctx.cast::<Allocator>();
+        (before.free.unwrap_unchecked())(before.ctx, block);
+        (*own).depth -= 1;
+        if counts {
+            (*own).outer = 0;
+            if (*own).inners != 0 {
+                others(own, 0);
+            }
+        }
     }
 }
 
@@ -622,22 +661,27 @@ pub(super) fn unnote(own: *mut Own, block: u64, moved: bool) {
             (*own).inners -= 1;
             return;
         }
-        if (*own).outer.wrapping_sub(block) < HEAD {
-            return;
-        }
     }
-    super::malloc::freed(own, block, moved);
+    if !was_told(own, block) {
+        super::malloc::freed(own, block, moved);
+    }
 }
 
-/// Whether a block that malloc is given back is the one that this thread has just given back to Python's allocators: these
-/// pass it on, and its free is told. What they give back besides comes after it.
+/// Whether a block that malloc is given back is the one that this thread has given back to Python's allocators: these
+/// pass it on, once, and its free is told.
 pub(super) fn was_told(own: *mut Own, block: u64) -> bool {
     // SAFETY: this thread's words.
-    let outer = unsafe { std::mem::take(&mut (*own).outer) };
-    outer.wrapping_sub(block) < HEAD
+    unsafe {
+        let was = (*own).outer.wrapping_sub(block) < HEAD;
+        if was {
+            (*own).outer = 0;
+        }
+        was
+    }
 }
 
-/// What malloc handed out within a call, and is not the call's own block, is an event of its own.
+/// What malloc handed out within a call, and is not the call's own block, is an event of its own. The call's own is the nearest
+/// before what it hands out; what its allocator keeps of it may lie right before that.
 #[inline(never)]
 fn others(own: *mut Own, block: u64) {
     // SAFETY: this thread's words.
@@ -645,8 +689,10 @@ fn others(own: *mut Own, block: u64) {
         let n = (*own).inners as usize;
         let inner = (*own).inner;
         (*own).inners = 0;
+        let head = |at: u64| block.wrapping_sub(at);
+        let nearest = inner[..n].iter().map(|(at, _)| head(*at)).min().filter(|n| *n < HEAD);
         for (at, size) in &inner[..n] {
-            if block.wrapping_sub(*at) >= HEAD {
+            if Some(head(*at)) != nearest {
                 emit(own, *at, *size);
             }
         }

@@ -182,7 +182,7 @@ pub(super) fn free_beside(own: *mut Own, address: u64, moved: bool) {
 impl Lane {
     #[inline(always)]
     fn room(&mut self) -> &'static mut Room {
-        // SAFETY: there are always ROOM bytes behind `at` (`wrote` sees to it), and no other reference to them.
+        // SAFETY: there are always ROOM bytes behind `at` (a tick sees to it), and no other reference to them.
         unsafe { &mut *self.at.cast::<Room>() }
     }
 
@@ -195,6 +195,7 @@ impl Lane {
 
     /// So many bytes were written; whether a tick is due.
     #[inline(always)]
+    #[must_use]
     fn goes_on(&mut self, length: usize) -> bool {
         // SAFETY: inside the buffer.
         self.at = unsafe { self.at.add(length) };
@@ -239,6 +240,7 @@ impl Lane {
 
     /// Writes an allocation of a usual block by Python's allocators; whether [`Lane::tick`] is to follow.
     #[inline(always)]
+    #[must_use]
     pub(super) fn alloc_usual(&mut self, address: u64, size: u64, node: u32) -> bool {
         let room = self.room();
         let (size, domain) = (size as u32, Domain::Python);
@@ -249,6 +251,7 @@ impl Lane {
 
     /// Writes the free of a usual block, which is no realloc's; whether [`Lane::tick`] is to follow.
     #[inline(always)]
+    #[must_use]
     pub(super) fn free_usual(&mut self, address: u64) -> bool {
         let room = self.room();
         let length = encode::free_usual(&mut self.model, room, address, false);

@@ -13,13 +13,14 @@ pub(super) const BUSY: u32 = 1 << 16;
 /// A thread's own words.
 #[repr(C)]
 pub(super) struct Own {
-    /// Calls of allocators that it is inside of; from [`BUSY`] on, the recorder itself.
+    /// Calls of allocators that it is inside of (of a free only where that has to be known); from [`BUSY`] on, the recorder
+    /// itself.
     pub(super) depth: u32,
     /// How many of `inner` are taken.
     pub(super) inners: u32,
     /// Where its current `PyThreadState` stands, once that was found: see [`super::current`].
     pub(super) current: u64,
-    /// What the outermost call gives back, if it does; after a free, until malloc is called next.
+    /// What the outermost call gives back, if it does; after a free, until malloc is given it or hands something out.
     pub(super) outer: u64,
     /// Bytes until the next sample.
     pub(super) left: i64,

@@ -86,6 +86,12 @@ pub(super) fn is_free_threaded() -> bool {
     FREE_THREADED.load(Ordering::Relaxed)
 }
 
+/// Whether Python takes small blocks from mimalloc, which unmaps by itself: always without a GIL, else where it was told so.
+pub(super) fn has_mimalloc() -> bool {
+    let said = std::env::var_os("PYTHONMALLOC");
+    is_free_threaded() || said.is_some_and(|said| said.as_encoded_bytes().starts_with(b"mimalloc"))
+}
+
 /// Takes it that there is no GIL.
 pub(super) fn set_free_threaded() {
     FREE_THREADED.store(true, Ordering::Relaxed);

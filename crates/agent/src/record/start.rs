@@ -200,7 +200,7 @@ unsafe extern "C" fn forked() {
         let parent = state::pid();
         state::forget();
         // SAFETY: this thread's words.
-        unsafe { (*own()).tid = 0 };
+        unsafe { ((*own()).tid, (*own()).outer) = (0, 0) };
         SEEN.store(0, Ordering::Relaxed);
         hooks::reset();
         let Some(wanted) = state::wanted().filter(|w| was && w.children).cloned() else { return };
