@@ -1,9 +1,11 @@
 //! What recording costs a program, beside the same program bare and under memray's full mode, in one run.
 //!
-//! A recorded program and a bare one run at the same time, each on a core of its own, in turns on either: what a shared machine
-//! takes away it takes from both. The program measures itself at its end (RUSAGE_SELF); what is told is the median of
-//! the ratios. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file
-//! after the program's end is not the program's time.
+//! A recorded program and a bare one run at the same time, each on a core of its own, and once more with the cores exchanged:
+//! what a shared machine takes away from one core, it takes once from either. The program measures itself at its end
+//! (RUSAGE_SELF); a round's ratio is the geometric mean of its two, and what is told is the median of the rounds' with the
+//! interval that holds it in 95 of 100 such benches. What the machine itself makes of two bare ones is told beside it. The
+//! recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file after the
+//! program's end is not the program's time.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,9 +17,10 @@ use pydefrag_trace::{Trace, compress, event::Event};
 
 use crate::table::Table;
 
-const ROUNDS: usize = 25;
+/// Of two pairs each.
+const ROUNDS: usize = 13;
 /// Of a program without a limit.
-const FEW_ROUNDS: usize = 5;
+const FEW_ROUNDS: usize = 3;
 /// memray takes long, and is far from any limit.
 const ROUNDS_OF_MEMRAY: usize = 1;
 const SAMPLE: u64 = 512 << 10;
@@ -133,6 +136,7 @@ fn one(
     let folder = tempfile::tempdir()?;
     let what = |what: &str| format!("{what} ({}, {})", of.name, program.name);
     let rounds = if program.full.is_some() { ROUNDS } else { FEW_ROUNDS };
+    let bare = pairs(of, &Arm::Bare, program, folder.path(), rounds)?;
     let full = pairs(of, &Arm::Full, program, folder.path(), rounds)?;
     let sampled = pairs(of, &Arm::Sampled, program, folder.path(), rounds)?;
     let memray = memray.map(|packages| {
@@ -144,12 +148,14 @@ fn one(
     let events = events(&part)?;
     let mut finished = Vec::new();
     compress(&part, &mut finished, &|_, _| {})?;
+    table.add(&what("CPU of a program bare, of that bare"), bare.ratio, None, bare.interval());
     table.add(
         &what("CPU of a program recorded with stacks, of that bare"),
         full.ratio,
         program.full,
         format!(
-            "{:.2} s of {:.2} s, {events} events, {:.1} ns each{}",
+            "{}; {:.2} s of {:.2} s, {events} events, {:.1} ns each{}",
+            full.interval(),
             full.time * full.ratio,
             full.time,
             full.time * (full.ratio - 1.0) * 1e9 / events as f64,
@@ -160,7 +166,12 @@ fn one(
         &what("CPU sampled every 512 KiB, of that bare"),
         sampled.ratio,
         program.sampled,
-        format!("{:.2} s of {:.2} s", sampled.time * sampled.ratio, sampled.time),
+        format!(
+            "{}; {:.2} s of {:.2} s",
+            sampled.interval(),
+            sampled.time * sampled.ratio,
+            sampled.time
+        ),
     );
     table.add(
         &what("bytes an event while recording"),
@@ -180,8 +191,10 @@ fn one(
 
 /// What an arm has used, beside a bare one.
 struct Beside {
-    /// Median of the ratios of processor time.
+    /// Median of the rounds' ratios of processor time.
     ratio: f64,
+    /// Holds that median in 95 of 100 benches.
+    between: (f64, f64),
     /// Median of the bare ones' seconds.
     time: f64,
     /// Median of what the highest RSS was more, in MiB.
@@ -196,16 +209,43 @@ fn pairs(
     rounds: usize,
 ) -> anyhow::Result<Beside> {
     let (mut ratios, mut times, mut memory) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let (here, there) = (round % 2, 1 - round % 2);
-        let bare = start(of, &Arm::Bare, program, folder, here)?;
-        let other = start(of, arm, program, folder, there)?;
-        let (bare, other) = (used(bare, program)?, used(other, program)?);
-        ratios.push(other.0 / bare.0);
-        times.push(bare.0);
-        memory.push((other.1 - bare.1) / 1024.0);
+    for _ in 0..rounds {
+        let mut round = 1.0;
+        for (here, there) in [(0, 1), (1, 0)] {
+            let bare = start(of, &Arm::Bare, program, folder, here)?;
+            let other = start(of, arm, program, folder, there)?;
+            let (bare, other) = (used(bare, program)?, used(other, program)?);
+            round *= other.0 / bare.0;
+            times.push(bare.0);
+            memory.push((other.1 - bare.1) / 1024.0);
+        }
+        ratios.push(round.sqrt());
     }
-    Ok(Beside { ratio: median(ratios), time: median(times), memory: median(memory) })
+    let between = interval(&ratios);
+    Ok(Beside { ratio: median(ratios), between, time: median(times), memory: median(memory) })
+}
+
+impl Beside {
+    fn interval(&self) -> String {
+        format!("{:.2} to {:.2}", self.between.0, self.between.1)
+    }
+}
+
+/// What holds the median of such numbers in 95 of 100 samples of that size, whatever they are distributed like: those at the
+/// ranks that a coin thrown so often has heads (Conover, Practical Nonparametric Statistics, 3.2); of fewer than six, all.
+fn interval(of: &[f64]) -> (f64, f64) {
+    let mut of = of.to_vec();
+    of.sort_by(f64::total_cmp);
+    let n = of.len();
+    // The chance that fewer than `rank` heads come, on either side.
+    let (mut rank, mut chance, mut exactly) = (0, 0.0, 0.5f64.powi(n as i32));
+    while chance + exactly <= 0.025 {
+        chance += exactly;
+        exactly *= (n - rank) as f64 / (rank + 1) as f64;
+        rank += 1;
+    }
+    let low = rank.saturating_sub(1);
+    (of[low], of[n - 1 - low])
 }
 
 pub(crate) fn median(mut of: Vec<f64>) -> f64 {
@@ -294,4 +334,19 @@ fn used(child: Child, program: &Program) -> anyhow::Result<Used> {
         Some((seconds.parse().ok()?, kib.parse().ok()?))
     });
     used.with_context(|| format!("{}: {text}", program.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interval;
+
+    #[test]
+    fn the_interval_is_that_of_the_tables() {
+        // Ranks of the sign test: of 13, the 3rd and the 11th; of 25, the 8th and the 18th; of six, all.
+        let ranks = |n: usize| interval(&(1..=n).map(|i| i as f64).collect::<Vec<_>>());
+        assert_eq!(ranks(13), (3.0, 11.0));
+        assert_eq!(ranks(25), (8.0, 18.0));
+        assert_eq!(ranks(6), (1.0, 6.0));
+        assert_eq!(ranks(3), (1.0, 3.0));
+    }
 }
