@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pydefrag_trace::event::escape;
 
-use super::hooks;
 use super::lane::on;
 use super::own::{busy, own};
 use super::state::is_active;
+use super::turn;
 use crate::python::{ArenaAllocator, symbol};
 
 type Alloc = extern "C" fn(*mut c_void, usize) -> *mut c_void;
@@ -71,5 +71,5 @@ fn tell(number: u8, arena: u64, size: usize) {
     }
     let own = own();
     let numbers = [arena, size as u64];
-    on(own, hooks::has_lane(own), |lane| lane.escape(number, &numbers));
+    on(own, turn::has_lane(own), |lane| lane.escape(number, &numbers));
 }

@@ -9,7 +9,7 @@ use pydefrag_trace::event::escape;
 
 use super::lane::{self, on};
 use super::own::own;
-use super::{hooks, malloc, python, start, state};
+use super::{hooks, malloc, python, start, state, turn};
 use crate::python::symbol;
 
 type Object = *mut c_void;
@@ -190,7 +190,7 @@ unsafe extern "C" fn callback(_: Object, arguments: Object) -> Object {
         if state::is_active() && !text.is_null() {
             let starts = CStr::from_ptr(text) == c"start";
             let numbers = [generation, number(c"collected"), number(c"uncollectable")];
-            on(own(), hooks::has_lane(own()), |lane| {
+            on(own(), turn::has_lane(own()), |lane| {
                 lane.clock();
                 match starts {
                     true => lane.escape(escape::GC_START, &numbers[..1]),
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn pydefrag_mark(text: *const c_char, length: usize) -> c_
     if !state::is_active() || malloc::minor() == 0 {
         return 0;
     }
-    let has_lane = hooks::has_lane(own());
+    let has_lane = turn::has_lane(own());
     if !has_lane && !python::is_free_threaded() {
         return 0;
     }

@@ -8,31 +8,25 @@
 //! with a GIL of its own, goes to the other lane.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use pydefrag_layout::frames::frames;
 use pydefrag_trace::event::{Domain, escape};
 
 use super::codes;
 use super::current::thread;
-use super::frame::word;
 use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
-use super::own::{INNER, Own, busy, own, tid};
+use super::own::{Own, own};
 use super::plain;
 use super::python::{self, Allocator, DOMAINS};
 use super::sample;
 use super::stack;
 use super::state::{self, is_active};
+use super::turn::{self, enter, is_other};
 use super::wait;
+use super::within::others;
 
 type Pointer = *mut c_void;
 
-/// A block that an allocator hands out lies at most so far behind the one that it took: what `PYTHONMALLOC=debug` puts before.
-pub(super) const HEAD: u64 = 64;
-
-/// Who has a thread state may not have the GIL: there is an interpreter with one of its own, or no GIL at all.
-static OTHERS: AtomicBool = AtomicBool::new(false);
-static MAIN: AtomicU64 = AtomicU64::new(0);
 /// Events of the GIL's lane that were malloc's own.
 static MALLOCS: AtomicU64 = AtomicU64::new(0);
 
@@ -42,8 +36,7 @@ static MALLOCS: AtomicU64 = AtomicU64::new(0);
 ///
 /// Nobody else sets allocators now: there is no interpreter yet, or the caller has the GIL.
 pub(super) unsafe fn install(minor: u8, sampled: bool) {
-    // What was seen of other interpreters stays seen when hooks are put there again.
-    OTHERS.fetch_or(python::is_free_threaded(), Ordering::Relaxed);
+    turn::begin();
     plain::forget();
     for domain in DOMAINS {
         let Some(before) = python::allocator(domain) else { continue };
@@ -499,12 +492,6 @@ pub(super) unsafe fn runs_importlib(minor: u8) -> bool {
     of!(8 9 10 11 12 13 14 15)
 }
 
-/// Whether a thread that is here may write to another lane than the GIL's.
-#[inline(always)]
-fn is_other<const V: u8>() -> bool {
-    V >= 12 && OTHERS.load(Ordering::Relaxed)
-}
-
 /// A free, before it happens. Returns whether it was written.
 ///
 /// # Safety
@@ -555,74 +542,9 @@ unsafe fn kept<const V: u8, const S: bool>(own: *mut Own, block: u64) {
     }
 }
 
-/// Another thread writes to the GIL's lane from now on; false where this one may not.
-///
-/// # Safety
-///
-/// `thread` is this thread's state, or 0.
-#[cold]
-#[inline(never)]
-unsafe fn enter<const V: u8>(own: *mut Own, lane: &mut Lane, thread: u64) -> bool {
-    if thread == 0 || python::is_free_threaded() {
-        return false;
-    }
-    busy(own, || {
-        if V >= 12 {
-            let mut main = MAIN.load(Ordering::Relaxed);
-            if main == 0 {
-                main = python::main_interpreter();
-                MAIN.store(main, Ordering::Relaxed);
-            }
-            // SAFETY: a thread's state has its interpreter there.
-            if main != 0 && unsafe { word(thread + const { frames(V).interp }) } != main {
-                OTHERS.store(true, Ordering::Relaxed);
-                return false;
-            }
-        }
-        stack::watch(thread);
-        lane.thread = thread;
-        lane.escape(escape::THREAD, &[tid(own).into()]);
-        true
-    })
-}
-
 /// Forgets what was counted: a fork counts anew.
 pub(super) fn reset() {
     MALLOCS.store(0, Ordering::Relaxed);
-}
-
-/// Whether what this thread writes is the GIL's lane's, which is its own from now on.
-pub(super) fn enters(own: *mut Own, minor: u8) -> bool {
-    let thread = python::thread_with_gil();
-    // SAFETY: this thread's state; the lane is written to only where this is true.
-    unsafe {
-        let lane = &mut *gil();
-        thread != 0
-            && (thread == lane.thread
-                || if minor < 12 {
-                    enter::<11>(own, lane, thread)
-                } else {
-                    enter::<12>(own, lane, thread)
-                })
-    }
-}
-
-/// Whether this thread may write to the GIL's lane: it has the GIL, and that is the main interpreter's.
-pub(super) fn has_lane(own: *mut Own) -> bool {
-    python::thread_with_gil() != 0 && !is_another(own, super::malloc::minor())
-}
-
-/// Whether this thread, which has a GIL, has another interpreter's own.
-pub(super) fn is_another(own: *mut Own, minor: u8) -> bool {
-    if minor < 12 || !OTHERS.load(Ordering::Relaxed) {
-        return false;
-    }
-    // SAFETY: this thread's state; `gil` is only looked at.
-    unsafe {
-        let thread = thread(own);
-        let lane = &mut *gil();
-        thread != lane.thread && !enter::<12>(own, lane, thread)
-    }
 }
 
 /// Events of Python's allocators that have come.
@@ -630,81 +552,4 @@ pub(super) fn events() -> u64 {
     // SAFETY: a count, read whole.
     let all = unsafe { (*gil()).events() };
     all - MALLOCS.load(Ordering::Relaxed).min(all)
-}
-
-/// Within an outermost call, malloc has handed out a block.
-pub(super) fn note(own: *mut Own, block: u64, size: u64) {
-    // SAFETY: this thread's words.
-    unsafe {
-        let n = (*own).inners as usize;
-        if n < INNER {
-            (*own).inner[n] = (block, size);
-            (*own).inners += 1;
-            return;
-        }
-        // There is no room to wait for the call's end: the oldest is the allocator's own, or else counts twice.
-        let (first, size_of_first) = (*own).inner[0];
-        (*own).inner.copy_within(1.., 0);
-        (*own).inner[INNER - 1] = (block, size);
-        emit(own, first, size_of_first);
-    }
-}
-
-/// Within an outermost call, malloc is given a block back.
-pub(super) fn unnote(own: *mut Own, block: u64, moved: bool) {
-    // SAFETY: this thread's words.
-    unsafe {
-        let n = (*own).inners as usize;
-        let inner = (*own).inner;
-        if let Some(i) = inner[..n].iter().position(|(b, _)| *b == block) {
-            (*own).inner.copy_within(i + 1..n, i);
-            (*own).inners -= 1;
-            return;
-        }
-    }
-    if !was_told(own, block) {
-        super::malloc::freed(own, block, moved);
-    }
-}
-
-/// Whether a block that malloc is given back is the one that this thread has given back to Python's allocators: these
-/// pass it on, once, and its free is told.
-pub(super) fn was_told(own: *mut Own, block: u64) -> bool {
-    // SAFETY: this thread's words.
-    unsafe {
-        let was = (*own).outer.wrapping_sub(block) < HEAD;
-        if was {
-            (*own).outer = 0;
-        }
-        was
-    }
-}
-
-/// What malloc handed out within a call, and is not the call's own block, is an event of its own. The call's own is the nearest
-/// before what it hands out; what its allocator keeps of it may lie right before that.
-#[inline(never)]
-fn others(own: *mut Own, block: u64) {
-    // SAFETY: this thread's words.
-    unsafe {
-        let n = (*own).inners as usize;
-        let inner = (*own).inner;
-        (*own).inners = 0;
-        let head = |at: u64| block.wrapping_sub(at);
-        let nearest = inner[..n].iter().map(|(at, _)| head(*at)).min().filter(|n| *n < HEAD);
-        for (at, size) in &inner[..n] {
-            if Some(head(*at)) != nearest {
-                emit(own, *at, *size);
-            }
-        }
-    }
-}
-
-/// An event of malloc's, from within a call.
-fn emit(own: *mut Own, block: u64, size: u64) {
-    // SAFETY: this thread's words; while they say 0 the event is an outermost one.
-    unsafe {
-        let depth = std::mem::replace(&mut (*own).depth, 0);
-        super::malloc::allocated(own, block, size);
-        (*own).depth = depth;
-    }
 }

@@ -13,7 +13,7 @@ use pydefrag_trace::event::{Domain, NO_GIL, escape};
 use super::lane::{alloc_beside, beside, free_beside, gil, on};
 use super::own::{BUSY, Own, busy, own};
 use super::state::{self, is_active};
-use super::{hooks, python, real, sample, start, wait};
+use super::{hooks, python, real, sample, start, turn, wait, within};
 
 type Pointer = *mut c_void;
 
@@ -79,8 +79,8 @@ pub(super) fn freed(own: *mut Own, block: u64, moved: bool) -> bool {
     }
     // A realloc's free and what follows it are the same thread's.
     let has_gil = match moved {
-        true => hooks::enters(own, minor()),
-        false => hooks::has_lane(own),
+        true => turn::enters(own, minor()),
+        false => turn::has_lane(own),
     };
     if has_gil {
         super::codes::freed(block);
@@ -104,7 +104,7 @@ fn kept(own: *mut Own, block: u64) {
     if is_sampled() {
         sample::remember(own, block);
     }
-    on(own, hooks::has_lane(own), |lane| lane.escape(escape::KEPT, &[]));
+    on(own, turn::has_lane(own), |lane| lane.escape(escape::KEPT, &[]));
 }
 
 /// Calls the real function, and then tells of the block.
@@ -127,7 +127,7 @@ fn handing_out(size: usize, call: impl FnOnce() -> Pointer) -> Pointer {
         if depth == 0 {
             allocated(own, block as u64, size as u64);
         } else if !block.is_null() {
-            hooks::note(own, block as u64, size as u64);
+            within::note(own, block as u64, size as u64);
         }
         block
     }
@@ -142,9 +142,9 @@ fn giving_back(own: *mut Own, block: Pointer, moved: bool) -> bool {
         return false;
     }
     if depth == 0 {
-        return !hooks::was_told(own, block as u64) && freed(own, block as u64, moved);
+        return !within::was_told(own, block as u64) && freed(own, block as u64, moved);
     }
-    hooks::unnote(own, block as u64, moved);
+    within::unnote(own, block as u64, moved);
     false
 }
 
@@ -379,7 +379,7 @@ pub unsafe extern "C" fn fork() -> c_int {
     let child = unsafe { real::fork() }.unwrap_or(-1);
     if child > 0 && is_active() {
         let own = own();
-        on(own, hooks::has_lane(own), |lane| lane.escape(escape::FORKED, &[child as u64]));
+        on(own, turn::has_lane(own), |lane| lane.escape(escape::FORKED, &[child as u64]));
     }
     child
 }

@@ -20,6 +20,7 @@
 //! | `own` | what is kept per thread |
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
 //! | `hooks`, `python`, `current` | Python's allocators; CPython by name; which thread runs |
+//! | `within`, `turn` | what malloc does within a call of those; whose events the GIL's lane has |
 //! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `plain` | whether small blocks are pymalloc's |
 //! | `sample` | one allocation in so many bytes |
@@ -52,7 +53,9 @@ mod sample;
 mod stack;
 mod start;
 mod state;
+mod turn;
 mod wait;
+mod within;
 
 pub use gc::pydefrag_mark;
 pub use malloc::{

@@ -9,8 +9,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::hooks::HEAD;
 use super::own::Own;
+use super::within::HEAD;
 
 /// Bytes of a block that is small, whatever `PYTHONMALLOC=debug` puts around it: pymalloc's are up to 512.
 const LARGEST: usize = 512 - HEAD as usize;

@@ -11,7 +11,7 @@ use super::own::{BUSY, busy, own};
 use super::stack::More;
 use super::state::{self, State, VARIABLE, Wanted, state};
 use super::wait::{self, Asked};
-use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack};
+use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack, turn};
 
 unsafe extern "C" {
     static mut environ: *mut *mut c_char;
@@ -260,7 +260,7 @@ pub(super) fn save() {
     }
     let own = own();
     // SAFETY: this thread's words.
-    if unsafe { (*own).depth } < BUSY && (hooks::has_lane(own) || python::is_free_threaded()) {
+    if unsafe { (*own).depth } < BUSY && (turn::has_lane(own) || python::is_free_threaded()) {
         lane::save_all(own, true);
     }
 }
@@ -280,7 +280,7 @@ pub(super) fn end() {
     if unsafe { (*own).depth } >= BUSY {
         return;
     }
-    let alone = hooks::has_lane(own) || !python::is_initialized();
+    let alone = turn::has_lane(own) || !python::is_initialized();
     lane::save_all(own, alone);
     busy(own, || State::end(&mut state(), None));
 }
@@ -289,6 +289,6 @@ pub(super) fn end() {
 pub(super) fn ending() {
     if state::is_active() {
         let own = own();
-        lane::on(own, hooks::has_lane(own), |lane| lane.escape(escape::ENDING, &[]));
+        lane::on(own, turn::has_lane(own), |lane| lane.escape(escape::ENDING, &[]));
     }
 }

@@ -5,7 +5,7 @@
 //! says why not. Where `recording.PID` is removed, recording ends; it is removed when recording has ended by itself.
 //!
 //! Invariant: nobody outside writes to the process's memory. Recording begins between two calls of Python's allocators, in a
-//! thread that has the GIL; until then a call pays for one comparison.
+//! thread that has the GIL; until then a call of Python's only comes by here.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use serde::Deserialize;
 
 use super::own::{Own, busy};
-use super::{hooks, python, start, state};
+use super::{python, start, state, turn};
 
 /// Allocations between two looks for a request.
 const BETWEEN: u32 = 4096;
@@ -64,7 +64,7 @@ pub(super) fn look(own: *mut Own) {
     // Read and written without care: what is lost is a look.
     let until = UNTIL.load(Ordering::Relaxed);
     UNTIL.store(until.checked_sub(1).unwrap_or(BETWEEN), Ordering::Relaxed);
-    if until == 0 && hooks::has_lane(own) {
+    if until == 0 && turn::has_lane(own) {
         busy(own, || {
             let Some(ask) = file("ask") else { return };
             if let Err(why) = begin(&ask)
