@@ -97,6 +97,8 @@ enum Arm<'a> {
     Bare,
     Full,
     Sampled,
+    /// With the agent in it, which nobody asks to record.
+    Waiting,
     Memray(&'a Path),
 }
 
@@ -139,6 +141,10 @@ fn one(
     let bare = pairs(of, &Arm::Bare, program, folder.path(), rounds)?;
     let full = pairs(of, &Arm::Full, program, folder.path(), rounds)?;
     let sampled = pairs(of, &Arm::Sampled, program, folder.path(), rounds)?;
+    let waiting = match program.sampled {
+        Some(_) => Some(pairs(of, &Arm::Waiting, program, folder.path(), rounds)?),
+        None => None,
+    };
     let memray = memray.map(|packages| {
         pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
     });
@@ -173,6 +179,10 @@ fn one(
             sampled.time
         ),
     );
+    if let Some(waiting) = waiting {
+        let what = what("CPU until recording is asked for (--wait), of that bare");
+        table.add(&what, waiting.ratio, None, waiting.interval());
+    }
     table.add(
         &what("bytes an event while recording"),
         raw / events as f64,
@@ -273,14 +283,14 @@ fn memray(of: &Interpreter) -> Option<PathBuf> {
 /// The command of an interpreter whose program is recorded into a file.
 pub(crate) fn recorded(of: &Interpreter, file: &Path, every: Option<u64>) -> Command {
     let mut command = Command::new(&of.program);
-    preload(&mut command, file, every);
+    preload(&mut command, file, every, false);
     command
 }
 
-fn preload(command: &mut Command, file: &Path, every: Option<u64>) {
+fn preload(command: &mut Command, file: &Path, every: Option<u64>, wait: bool) {
     let library = repository().join("target/release/deps/libpydefrag_agent.so");
     let wanted = serde_json::json!({
-        "path": file, "tool": "bench", "library": library, "every": every,
+        "path": file, "tool": "bench", "library": library, "every": every, "wait": wait,
     });
     command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
 }
@@ -304,8 +314,9 @@ fn start(
     let _ = std::fs::remove_file(&file);
     match arm {
         Arm::Bare => {}
-        Arm::Full => preload(&mut command, &file, None),
-        Arm::Sampled => preload(&mut command, &file, Some(SAMPLE)),
+        Arm::Full => preload(&mut command, &file, None, false),
+        Arm::Sampled => preload(&mut command, &file, Some(SAMPLE), false),
+        Arm::Waiting => preload(&mut command, &file, None, true),
         Arm::Memray(packages) => {
             command.env("PYTHONPATH", packages);
             command.args(["-m", "memray", "run", "--trace-python-allocators", "-q", "-f", "-o"]);
