@@ -1,6 +1,8 @@
 //! Looking changes nothing: a target at rest is the same before and after.
 
 use pydefrag_harness::{Interpreters, Target, smaps};
+use pydefrag_image::{Image, ProcessFacts};
+use pydefrag_walk::Runtime;
 
 use crate::support::{run, snapshot, without_pss};
 
@@ -61,20 +63,41 @@ fn looking_at_a_forked_worker_copies_nothing() {
         let mut target = Target::spawn(interpreter, "preloaded.py", &["100000"], &[]);
         target.ask("fork");
         target.wait_blocked();
-        let rollup = || {
-            let all = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.pid()));
-            let all = all.unwrap();
-            let names = ["Pss_Anon:", "Shared_Dirty:", "Rss:", "Anonymous:"];
-            let lines = all.lines().filter(|l| names.iter().any(|n| l.starts_with(n)));
-            lines.map(Into::into).collect::<Vec<String>>()
-        };
-        let before = (rollup(), smaps::PageMap::of(target.pid()));
+        let before = shared(&target);
         looked_at_ten_times(&target, &interpreter.name);
-        assert_eq!((rollup(), smaps::PageMap::of(target.pid())), before, "{}", interpreter.name);
-        let shared = before.0.iter().find_map(|l| l.strip_prefix("Shared_Dirty:")).unwrap();
-        let shared: u64 = shared.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(shared > 10_000, "{shared} KiB are shared");
+        assert_eq!(shared(&target), before, "{}", interpreter.name);
     }
+}
+
+/// A target that forks after its mappings were looked at and before its memory was read: what was
+/// known of its pages is true no more.
+#[test]
+fn looking_at_what_forks_meanwhile_copies_nothing() {
+    for interpreter in Interpreters::load().all() {
+        let mut target = Target::spawn(interpreter, "preloaded.py", &["100000"], &[]);
+        target.wait_blocked();
+        let facts = ProcessFacts::of(target.pid() as i32).expect("it runs");
+        let image = Image::open(&facts).expect("it may be looked at");
+        let runtime = Runtime::find(&image).expect("it is Python");
+        target.ask("fork");
+        target.wait_blocked();
+        let before = shared(&target);
+        // Of all looks this one alone reads small pieces.
+        pydefrag_walk::light(&image, &runtime).expect("it is understood");
+        assert_eq!(shared(&target), before, "{}", interpreter.name);
+    }
+}
+
+/// What a forked target shares: the kernel's sums and the page map.
+fn shared(target: &Target) -> (Vec<String>, smaps::PageMap) {
+    let all = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.pid())).unwrap();
+    let names = ["Pss_Anon:", "Shared_Dirty:", "Rss:", "Anonymous:"];
+    let lines = all.lines().filter(|l| names.iter().any(|n| l.starts_with(n)));
+    let sums: Vec<String> = lines.map(Into::into).collect();
+    let shared = sums.iter().find_map(|l| l.strip_prefix("Shared_Dirty:")).unwrap();
+    let shared: u64 = shared.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(shared > 10_000, "{shared} KiB are shared");
+    (sums, smaps::PageMap::of(target.pid()))
 }
 
 /// The check above can fail: a page of the target that was never touched is read by force.

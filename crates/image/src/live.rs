@@ -2,8 +2,9 @@
 //!
 //! Owns the choice between the two. `process_vm_readv` pins pages, and from Linux 5.19 on pinning an
 //! anonymous page that a fork or KSM shares makes the kernel copy it first: looking would break
-//! copy-on-write. It is used only in private anonymous mappings of which no page is shared, and only
-//! where it is several times faster. The file never pins. Neither stops the process.
+//! copy-on-write. It is used only in private anonymous mappings of which no page is shared, until the
+//! process is seen to have forked since, and only where it is several times faster. The file never pins.
+//! Neither stops the process.
 
 use std::fs::File;
 use std::io;
@@ -11,14 +12,19 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::OS_PAGE;
 use crate::memory::{Memory, ReadError};
 use crate::pace::Pace;
+use crate::residency::is_copied_when_written;
 
 /// The kernel takes at most this many pieces in one call (`UIO_MAXIOV`).
 const MOST_PIECES: usize = 1024;
 
 /// Pieces of at least this many bytes are read as fast through the file.
 const LARGE_PIECE: usize = 1024;
+
+/// Before a call, the page of every so many pieces is asked for whether a fork shares it by now.
+const PIECES_A_LOOK: usize = 128;
 
 /// Memory of the live process `pid`.
 #[derive(Debug)]
@@ -28,8 +34,11 @@ pub(crate) struct LiveMemory {
     file: Option<File>,
     /// Ranges, in order of address, in which no anonymous page is shared: pinning copies nothing.
     unshared: Vec<(u64, u64)>,
-    /// `process_vm_readv` was refused: a seccomp filter may forbid the call and allow the file.
-    pinning_refused: AtomicBool,
+    /// `/proc/PID/pagemap`: a process that forks while it is looked at shares what it did not before.
+    pagemap: Option<File>,
+    /// It was seen to have forked, or `process_vm_readv` was refused: a seccomp filter may forbid the
+    /// call and allow the file.
+    pins_no_more: AtomicBool,
     pace: Arc<Pace>,
 }
 
@@ -38,7 +47,8 @@ impl LiveMemory {
     /// anonymous page.
     pub(crate) fn new(pid: i32, unshared: Vec<(u64, u64)>, pace: Arc<Pace>) -> Self {
         let file = File::open(format!("/proc/{pid}/mem")).ok();
-        LiveMemory { pid, file, unshared, pinning_refused: AtomicBool::new(false), pace }
+        let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok();
+        LiveMemory { pid, file, unshared, pagemap, pins_no_more: AtomicBool::new(false), pace }
     }
 
     fn is_unshared(&self, (at, length): (u64, usize)) -> bool {
@@ -49,8 +59,27 @@ impl LiveMemory {
     fn pins(&self, ranges: &[(u64, usize)]) -> bool {
         let small = || ranges.len() > 1 && ranges.iter().all(|r| r.1 < LARGE_PIECE);
         (self.file.is_none() || small())
-            && !self.pinning_refused.load(Ordering::Relaxed)
+            && !self.pins_no_more.load(Ordering::Relaxed)
             && ranges.iter().all(|r| self.is_unshared(*r))
+            && !self.has_forked(ranges)
+    }
+
+    /// Whether pages of these ranges, in which none was shared, are now. A fork shares all of them at
+    /// once and the process takes them back one by one as it writes, so a few tell; what it forks
+    /// between this look and the call is the most that can be copied.
+    fn has_forked(&self, ranges: &[(u64, usize)]) -> bool {
+        let Some(pagemap) = &self.pagemap else { return false };
+        let shared = |address: u64| {
+            let mut entry = [0; 8];
+            pagemap.read_exact_at(&mut entry, address / OS_PAGE * 8).is_ok()
+                && is_copied_when_written(u64::from_le_bytes(entry))
+        };
+        let looked = ranges.iter().step_by(PIECES_A_LOOK).chain(ranges.last());
+        let forked = looked.into_iter().any(|r| shared(r.0));
+        if forked {
+            self.pins_no_more.store(true, Ordering::Relaxed);
+        }
+        forked
     }
 
     /// One `process_vm_readv`: the bytes transferred, which end at the first piece that failed.
@@ -114,7 +143,7 @@ impl Memory for LiveMemory {
                 Err(e) => match e.raw_os_error() {
                     Some(libc::EFAULT) => 0,
                     Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
-                        self.pinning_refused.store(true, Ordering::Relaxed);
+                        self.pins_no_more.store(true, Ordering::Relaxed);
                         continue;
                     }
                     _ => return Err(self.error(batch[0].0, &e)),

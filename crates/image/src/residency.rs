@@ -192,6 +192,11 @@ impl Residency {
     }
 }
 
+/// Whether this entry of pagemap is of a page that a fork or KSM shares, or of the zero page.
+pub(crate) fn is_copied_when_written(entry: u64) -> bool {
+    entry & PRESENT != 0 && entry & (FILE_OR_SHARED | EXCLUSIVE) == 0
+}
+
 /// Calls back with every page's pagemap entry.
 fn for_each_entry(
     file: &File,
