@@ -93,7 +93,8 @@ fn a_sample_estimates_the_whole() {
     let every = 16 << 10;
     for of in two() {
         let code = "x = [str(i) * (i % 20) for i in range(200000)]\n\
-                    y = [bytes(i % 4000) for i in range(60000)]\ndel y[::2]\nimport os\nprint(len(x))";
+                    y = [bytes(i % 4000) for i in range(60000)]\ndel y[::2]\n\
+                    z = [[j for j in range(i % 200)] for i in range(20000)]\nimport os\nprint(len(x))";
         let full = summed(&recorded(of, &["--no-report"], &["-c", code]));
         let (mut off, mut peaks) = (Vec::new(), Vec::new());
         for _ in 0..8 {

@@ -107,31 +107,39 @@ fn functions<const V: u8, const S: bool>(hooks: Installed) -> Allocator {
 unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usize) -> Pointer {
     // SAFETY: the table that `install` made.
     unsafe {
-        let before = &*ctx.cast::<Allocator>();
-        if S && plain::has(size) {
+        if !S {
+            return malloc_told::<V, S>(ctx, size);
+        }
+        if plain::has(size) {
             let own = own();
             if (*own).depth == 0 && sample::passes(own, size) {
+                let before = &*ctx.cast::<Allocator>();
                 return (before.malloc.unwrap_unchecked())(before.ctx, size);
             }
         }
-        match S {
-            true => malloc_maybe::<V>(before, size),
-            false => {
-                handing_out::<V, S>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size))
-            }
-        }
+        malloc_maybe::<V>(ctx, size)
     }
 }
 
-/// A call of malloc that may be a sample, or of which that must be known.
+/// A call of malloc that may be a sample, or of which that must be known. (What the hook is given is passed on as it is, which
+/// costs nothing.)
 ///
 /// # Safety
 ///
 /// As `malloc`.
 #[inline(never)]
-unsafe extern "C" fn malloc_maybe<const V: u8>(before: &Allocator, size: usize) -> Pointer {
+unsafe extern "C" fn malloc_maybe<const V: u8>(ctx: Pointer, size: usize) -> Pointer {
     // SAFETY: the caller's promise.
-    unsafe { handing_out::<V, true>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size)) }
+    unsafe { malloc_told::<V, true>(ctx, size) }
+}
+
+#[inline(always)]
+unsafe fn malloc_told<const V: u8, const S: bool>(ctx: Pointer, size: usize) -> Pointer {
+    // SAFETY: as `malloc`.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        handing_out::<V, S>(size, || (before.malloc.unwrap_unchecked())(before.ctx, size))
+    }
 }
 
 unsafe extern "C" fn calloc<const V: u8, const S: bool>(
@@ -214,6 +222,16 @@ unsafe extern "C" fn realloc<const V: u8, const S: bool>(
     // SAFETY: as `malloc`.
     unsafe {
         let before = &*ctx.cast::<Allocator>();
+        if S && (*own).depth == 0 && !sample::may_be(block as u64) {
+            // Nothing is to be told of the block that goes, whoever passes it on.
+            (*own).depth = 1;
+            let to = (before.realloc.unwrap_unchecked())(before.ctx, block, size);
+            (*own).depth = 0;
+            if (*own).inners == 0 && sample::passes(own, size) {
+                return to;
+            }
+            return allocated_maybe::<V, S>(own, to, size);
+        }
         let counts = (*own).depth == 0 && is_active();
         let told = counts && !block.is_null() && freed::<V, S>(own, block as u64, true);
         (*own).depth += 1;

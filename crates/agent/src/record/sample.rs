@@ -125,7 +125,7 @@ fn ln(x: f64) -> f64 {
 
 #[inline(always)]
 fn bit(block: u64) -> usize {
-    ((block >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
+    (block.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 49) as usize % BITS
 }
 
 fn set(block: u64) {
