@@ -1,11 +1,12 @@
 //! What recording costs a program, beside the same program bare and under memray's full mode, in one run.
 //!
-//! A recorded program and a bare one run at the same time, each on a core of its own, and once more with the cores exchanged:
-//! what a shared machine takes away from one core, it takes once from either. The program measures itself at its end
+//! A recorded program and a bare one run at the same time on the same core, which the kernel gives to them by turns of a few
+//! milliseconds: what a shared machine takes away from a core (another's work beside it, a lower clock) it takes from both. Two
+//! such pairs run at once, one a core, in which the one and the other is started first. A program measures itself at its end
 //! (RUSAGE_SELF); a round's ratio is the geometric mean of its two, and what is told is the median of the rounds' with the
-//! interval that holds it in 95 of 100 such benches. What the machine itself makes of two bare ones is told beside it. The
-//! recording is made by the agent alone, as `pydefrag record` has it made; what the tool does with the file after the
-//! program's end is not the program's time.
+//! interval that holds it in 95 of 100 such benches. What comes of two bare ones is told beside it. The recording is made by
+//! the agent alone, as `pydefrag record` has it made; what the tool does with the file after the program's end is not the
+//! program's time.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +19,7 @@ use pydefrag_trace::{Trace, compress, event::Event};
 use crate::table::Table;
 
 /// Of two pairs each.
-const ROUNDS: usize = 13;
+const ROUNDS: usize = 9;
 /// Of a program without a limit.
 const FEW_ROUNDS: usize = 3;
 /// memray takes long, and is far from any limit.
@@ -149,7 +150,7 @@ fn one(
         pairs(of, &Arm::Memray(packages), program, folder.path(), ROUNDS_OF_MEMRAY)
     });
     let memray = memray.transpose()?.map(|m| format!("; memray's full mode {:.2}", m.ratio));
-    let part = folder.path().join("full.part");
+    let part = folder.path().join("full0.part");
     let raw = std::fs::metadata(&part)?.len() as f64;
     let events = events(&part)?;
     let mut finished = Vec::new();
@@ -220,10 +221,14 @@ fn pairs(
 ) -> anyhow::Result<Beside> {
     let (mut ratios, mut times, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
+        let begin = |arm, core| start(of, arm, program, folder, core);
+        let (bare, other) = (begin(&Arm::Bare, 0)?, begin(arm, 0)?);
+        let pairs = [(bare, other), {
+            let other = begin(arm, 1)?;
+            (begin(&Arm::Bare, 1)?, other)
+        }];
         let mut round = 1.0;
-        for (here, there) in [(0, 1), (1, 0)] {
-            let bare = start(of, &Arm::Bare, program, folder, here)?;
-            let other = start(of, arm, program, folder, there)?;
+        for (bare, other) in pairs {
             let (bare, other) = (used(bare, program)?, used(other, program)?);
             round *= other.0 / bare.0;
             times.push(bare.0);
@@ -295,7 +300,7 @@ fn preload(command: &mut Command, file: &Path, every: Option<u64>, wait: bool) {
     command.env("LD_PRELOAD", library).env("PYDEFRAG_RECORD", wanted.to_string());
 }
 
-/// Starts a program on a core of its own, where there are two.
+/// Starts a program on a core.
 fn start(
     of: &Interpreter,
     arm: &Arm,
@@ -307,9 +312,9 @@ fn start(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     command.args(["-c", &(core % cores).to_string()]).arg(&of.program);
     let file = match arm {
-        Arm::Full => folder.join("full.part"),
-        Arm::Sampled => folder.join("sampled.part"),
-        _ => folder.join("memray"),
+        Arm::Full => folder.join(format!("full{core}.part")),
+        Arm::Sampled => folder.join(format!("sampled{core}.part")),
+        _ => folder.join(format!("memray{core}")),
     };
     let _ = std::fs::remove_file(&file);
     match arm {
@@ -353,9 +358,9 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_the_tables() {
-        // Ranks of the sign test: of 13, the 3rd and the 11th; of 25, the 8th and the 18th; of six, all.
+        // Ranks of the sign test: of 9, the 2nd and the 8th; of 25, the 8th and the 18th; of six, all.
         let ranks = |n: usize| interval(&(1..=n).map(|i| i as f64).collect::<Vec<_>>());
-        assert_eq!(ranks(13), (3.0, 11.0));
+        assert_eq!(ranks(9), (2.0, 8.0));
         assert_eq!(ranks(25), (8.0, 18.0));
         assert_eq!(ranks(6), (1.0, 6.0));
         assert_eq!(ranks(3), (1.0, 3.0));
