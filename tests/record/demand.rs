@@ -169,6 +169,11 @@ fn who_cannot_be_asked_is_told_why() {
         let told = serde_json::json!({"tool": tool, "library": "/nowhere/agent.so", "wait": wait});
         let mut command = Command::new("sleep");
         let mut child = command.arg("60").env("PYDEFRAG_RECORD", told.to_string()).spawn().unwrap();
+        // Spawning returns before the new program's environment is there.
+        let environment = format!("/proc/{}/environ", child.id());
+        while !std::fs::read_to_string(&environment).unwrap().contains("PYDEFRAG_RECORD") {
+            std::thread::yield_now();
+        }
         let text = said(child.id() as i32, &[]);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -180,12 +185,77 @@ fn who_cannot_be_asked_is_told_why() {
     service.end();
 }
 
+/// Whether `PyMem_GetAllocator` tells of hooks: pymalloc's own functions need no context.
+const HOOKED: &str = "
+import ctypes
+def hooked():
+    table = (ctypes.c_void_p * 5)()
+    ctypes.pythonapi.PyMem_GetAllocator(2, ctypes.byref(table))
+    return table[0] is not None
+";
+
 #[test]
 fn a_duration_ends_the_recording_and_not_the_program() {
-    let of = two()[0];
-    let code = "import time\nend = time.time() + 2\nwhile time.time() < end: [str(i) for i in range(1000)]\nprint('over')";
-    let recorded = recorded(of, &["--duration", "500ms", "--json"], &["-c", code]);
-    assert_eq!(recorded.stdout(), "over\n");
-    let seconds = summed(&recorded.file()).duration_ns as f64 / 1e9;
-    assert!((0.4..1.5).contains(&seconds), "{seconds}");
+    for of in two() {
+        let code = format!(
+            "{HOOKED}\nimport time\nend = time.time() + 2\nprint(hooked())\n\
+             while time.time() < end: [str(i) for i in range(1000)]\nprint(hooked())"
+        );
+        let recorded = recorded(of, &["--duration", "500ms", "--json"], &["-c", &code]);
+        // Nothing is left in the way of a program that is not recorded any more.
+        assert_eq!(recorded.stdout(), "True\nFalse\n", "{}", of.name);
+        let seconds = summed(&recorded.file()).duration_ns as f64 / 1e9;
+        assert!((0.4..1.5).contains(&seconds), "{seconds}");
+    }
+}
+
+#[test]
+fn a_child_that_is_not_recorded_has_no_hooks() {
+    for of in two() {
+        let code = format!(
+            "{HOOKED}\nimport os\npid = os.fork()\nif not pid: os._exit(hooked())\n\
+             print(hooked(), os.waitpid(pid, 0)[1] >> 8)"
+        );
+        for (options, there) in [(&[][..], 0), (&["--children"], 1)] {
+            let recorded = recorded(of, options, &["-c", &code]);
+            let said = recorded.stdout();
+            assert!(said.starts_with(&format!("True {there}\n")), "{}: {said}", of.name);
+        }
+    }
+}
+
+/// Hooks of another tool come and go while a program waits, and while it is recorded.
+#[test]
+fn others_hooks_are_no_hindrance_to_who_asks() {
+    for of in two() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut service = Service::start(of, folder.path(), None);
+        service.tell("import tracemalloc, threading; tracemalloc.start()");
+        service.tell("threading.Thread(target=spin, daemon=True).start()");
+        let mut ask = |name: &str, options: &[&str], meanwhile: &[&str]| {
+            let file = folder.path().join(name);
+            let options = [&["--duration", "700ms"], options].concat();
+            let asked = demand(service.pid, &file, &options).spawn().unwrap();
+            let part = folder.path().join(format!("{name}.part"));
+            while !part.exists() && !file.exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            meanwhile.iter().for_each(|what| service.tell(what));
+            let output = asked.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            summed(&file)
+        };
+        let sampled = ask("a.pdtrace", &["--sample=4KiB"], &["grow(1000)"]);
+        let of_spin = allocated_by(&sampled, "spin");
+        assert!(of_spin > 1 << 20, "{}: {of_spin}", of.name);
+        // tracemalloc puts back what was below it: hooks that only wait.
+        let full = ask("b.pdtrace", &[], &["tracemalloc.stop()", "grow(500)"]);
+        let grown = allocated_by(&full, "grow");
+        let bytes: u64 = (0..500).map(|i| 1000 + i % 7 + 33).sum();
+        assert!((bytes..bytes + bytes / 5).contains(&grown), "{}: {grown} of {bytes}", of.name);
+        let again = ask("c.pdtrace", &[], &["grow(500)"]);
+        let grown = allocated_by(&again, "grow");
+        assert!((bytes..bytes + bytes / 5).contains(&grown), "{}: {grown} of {bytes}", of.name);
+        service.end();
+    }
 }

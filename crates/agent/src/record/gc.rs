@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use pydefrag_trace::event::escape;
 
+use super::installed::{self, Kind};
 use super::lane::{self, on};
 use super::own::own;
 use super::{hooks, malloc, python, start, state, turn};
@@ -109,8 +110,8 @@ unsafe extern "C" fn greet(_: *mut c_void) -> c_int {
     // SAFETY: the GIL is held, by a thread that may use objects; each is checked for null.
     unsafe {
         // Without a GIL nobody looks later whether the hooks are still there: PYTHONMALLOC has put its own by now, or never will.
-        if python::is_free_threaded() && !hooks::are_outermost() {
-            hooks::install(malloc::minor(), malloc::is_sampled());
+        if python::is_free_threaded() && !installed::are_outermost() {
+            installed::install(malloc::minor(), Kind::of(malloc::is_sampled()));
         }
         if let Some(api) = Api::find() {
             let none = std::ptr::null_mut();

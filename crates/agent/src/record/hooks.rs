@@ -7,21 +7,21 @@
 //! Invariant: Python calls these with the GIL held. What has no thread state all the same, or belongs to an interpreter
 //! with a GIL of its own, goes to the other lane.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pydefrag_trace::event::{Domain, escape};
 
 use super::codes;
 use super::current::thread;
-use super::lane::{Lane, Shared, alloc_beside, beside, free_beside, gil};
+use super::lane::{Lane, alloc_beside, beside, free_beside, gil};
 use super::own::{Own, own};
 use super::plain;
-use super::python::{self, Allocator, DOMAINS};
+use super::python::{self, Allocator};
 use super::sample;
 use super::stack;
 use super::state::{self, is_active};
-use super::turn::{self, enter, is_other};
+use super::turn::{enter, is_other};
 use super::wait;
 use super::within::others;
 
@@ -30,82 +30,32 @@ type Pointer = *mut c_void;
 /// Events of the GIL's lane that were malloc's own.
 static MALLOCS: AtomicU64 = AtomicU64::new(0);
 
-/// Puts the hooks in place, over what is there.
-///
-/// # Safety
-///
-/// Nobody else sets allocators now: there is no interpreter yet, or the caller has the GIL.
-pub(super) unsafe fn install(minor: u8, sampled: bool) {
-    turn::begin();
-    plain::forget();
-    for domain in DOMAINS {
-        let Some(before) = python::allocator(domain) else { continue };
-        // SAFETY: the caller's promise.
-        let installed = unsafe { &mut *INSTALLED.get() };
-        let at = before.ctx as usize;
-        let found = installed.iter().find(|i| i.ctx == at).copied();
-        let hooks = found.unwrap_or_else(|| Installed {
-            domain,
-            // Never given back: a call may be inside.
-            ctx: Box::into_raw(Box::new(before)) as usize,
-            // What was put over ours calls them.
-            jumps: installed.iter().all(|i| i.domain != domain) && !python::has_mimalloc(),
-        });
-        // Where ours are there, they become others of ours, over the same.
-        if found.is_none() {
-            installed.push(hooks);
-        }
-        /// The functions of a version.
-        macro_rules! of {
-            ($($minor:literal)*) => {
-                match (minor, sampled) {
-                    $(($minor, false) => functions::<$minor, false>(hooks),)*
-                    $(($minor, true) => functions::<$minor, true>(hooks),)*
-                    _ => return,
-                }
-            };
-        }
-        // SAFETY: the functions call those of `before`; the caller's promise.
-        unsafe { python::set_allocator(domain, of!(8 9 10 11 12 13 14 15)) };
+/// The hooks of a version, over what `ctx` points to: [`super::installed`] says which.
+pub(super) fn table(minor: u8, sampled: bool, ctx: Pointer, jumps: bool) -> Option<Allocator> {
+    macro_rules! of {
+        ($($minor:literal)*) => {
+            match (minor, sampled) {
+                $(($minor, false) => Some(functions::<$minor, false>(ctx, jumps)),)*
+                $(($minor, true) => Some(functions::<$minor, true>(ctx, jumps)),)*
+                _ => None,
+            }
+        };
     }
+    of!(8 9 10 11 12 13 14 15)
 }
 
-/// A table of hooks that was installed.
-#[derive(Clone, Copy)]
-struct Installed {
-    domain: c_int,
-    /// The address of what was there before, which it is given with each call.
-    ctx: usize,
-    /// Nothing below it asks within a free whether this thread is inside of one: no hooks of ours, and no allocator that
-    /// unmaps by itself.
-    jumps: bool,
-}
-
-/// All that were.
-static INSTALLED: Shared<Vec<Installed>> = Shared::new(Vec::new());
-
-/// Whether the hooks of every domain are the outermost. With the GIL.
-pub(super) fn are_outermost() -> bool {
-    // SAFETY: the GIL, or nobody else yet.
-    let installed = unsafe { &*INSTALLED.get() };
-    DOMAINS
-        .iter()
-        .filter_map(|d| python::allocator(*d))
-        .all(|a| installed.iter().any(|i| i.ctx == a.ctx as usize))
-}
-
-fn functions<const V: u8, const S: bool>(hooks: Installed) -> Allocator {
+fn functions<const V: u8, const S: bool>(ctx: Pointer, jumps: bool) -> Allocator {
     Allocator {
-        ctx: hooks.ctx as Pointer,
+        ctx,
         malloc: Some(malloc::<V, S>),
         calloc: Some(calloc::<V, S>),
         realloc: Some(realloc::<V, S>),
-        free: Some(if hooks.jumps { free::<V, S> } else { free_within::<V, S> }),
+        free: Some(if jumps { free::<V, S> } else { free_within::<V, S> }),
     }
 }
 
 unsafe extern "C" fn malloc<const V: u8, const S: bool>(ctx: Pointer, size: usize) -> Pointer {
-    // SAFETY: the table that `install` made.
+    // SAFETY: the table that was there before.
     unsafe {
         if !S {
             return malloc_told::<V, S>(ctx, size);
@@ -395,7 +345,7 @@ unsafe extern "C" fn allocated_maybe<const V: u8, const S: bool>(
                     record::<V, S>(own, block as u64, size as u64, Domain::Python);
                 }
             }
-            state::WAITING => wait::look_in_hook(own),
+            state::WAITING => wait::count(own),
             _ => {}
         }
     }

@@ -117,7 +117,7 @@ fn handing_out(size: usize, call: impl FnOnce() -> Pointer) -> Pointer {
         if depth >= BUSY || !is_active() {
             let block = call();
             if depth == 0 && state::mode() == state::WAITING {
-                wait::look(own);
+                wait::count(own);
             }
             return block;
         }

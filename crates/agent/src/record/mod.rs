@@ -19,7 +19,8 @@
 //! | `wait` | recording on demand |
 //! | `own` | what is kept per thread |
 //! | `real`, `malloc` | the malloc family, and who stands behind it |
-//! | `hooks`, `python`, `current` | Python's allocators; CPython by name; which thread runs |
+//! | `installed`, `hooks` | which hooks stand on Python's allocators; what they do |
+//! | `python`, `current` | CPython by name; which thread runs |
 //! | `within`, `turn` | what malloc does within a call of those; whose events the GIL's lane has |
 //! | `arenas` | when pymalloc takes and gives back arenas |
 //! | `plain` | whether small blocks are pymalloc's |
@@ -39,6 +40,7 @@ mod file;
 mod frame;
 mod gc;
 mod hooks;
+mod installed;
 mod lane;
 mod loaded;
 mod malloc;

@@ -12,15 +12,13 @@ use rustc_hash::FxHashSet;
 
 use super::lane::Shared;
 use super::own::{Own, busy, own};
-use super::state::{self, is_active};
+use super::state::is_active;
 use super::{codes, wait};
 
 /// Small enough to stay in the nearest cache, beside what the program has there.
 const BITS: usize = 1 << 15;
 /// Frees that were noticed before the bitmap is made anew: as many as there are samples, and so many more.
 const STALE: usize = 256;
-/// Bytes until a thread that has nothing to record looks again.
-const IDLE: i64 = 64 << 10;
 
 /// What is to be noticed.
 #[derive(Default)]
@@ -74,10 +72,7 @@ fn draw(own: *mut Own, size: usize) -> bool {
     // SAFETY: this thread's words.
     unsafe {
         if !is_active() {
-            (*own).left = IDLE;
-            if state::mode() == state::WAITING {
-                wait::look_in_hook(own);
-            }
+            wait::look_in_hook(own);
             return false;
         }
         if (*own).random == 0 {

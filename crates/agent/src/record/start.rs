@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pydefrag_trace::event::escape;
 
+use super::installed::{self, Kind};
 use super::lane::Lane;
 use super::own::{BUSY, busy, own};
 use super::stack::More;
 use super::state::{self, State, VARIABLE, Wanted, state};
-use super::wait::{self, Asked};
+use super::wait::Asked;
 use super::{arenas, gc, hooks, lane, malloc, python, real, sample, stack, turn};
 
 unsafe extern "C" {
@@ -68,7 +69,7 @@ fn begin(wanted: Wanted) {
     if wanted.wait {
         if let Ok(minor) = found {
             malloc::set(minor, false);
-            hook(minor, false);
+            hook(minor, Kind::Waiting);
             state::wait(wanted);
         }
         return;
@@ -81,7 +82,7 @@ fn begin(wanted: Wanted) {
     let started = found.and_then(|minor| {
         ready(false)?;
         malloc::set(minor, every.is_some());
-        hook(minor, every.is_some());
+        hook(minor, Kind::of(every.is_some()));
         state::activate();
         Ok(())
     });
@@ -91,13 +92,13 @@ fn begin(wanted: Wanted) {
 }
 
 /// Hooks the interpreter that is about to begin.
-fn hook(minor: u8, sampled: bool) {
+fn hook(minor: u8, kind: Kind) {
     // SAFETY: registers functions; done once, before there is another thread or an interpreter.
     unsafe {
         dlmalloc::enable_alloc_after_fork();
         libc::pthread_atfork(None, None, Some(forked));
         arenas::install();
-        hooks::install(minor, sampled);
+        installed::install(minor, kind);
     }
 }
 
@@ -105,12 +106,14 @@ fn hook(minor: u8, sampled: bool) {
 pub(super) fn on_demand(asked: Asked) -> Result<(), String> {
     let base = state::wanted().ok_or("nothing is wanted")?;
     let (minor, sampled) = (malloc::minor(), asked.every.is_some());
-    // Where others stand over ours, those stay as they are; where ours have gone, they are put there again.
-    let outermost = hooks::are_outermost() || !wait::hooks_are_called();
-    if !outermost && sampled {
-        return Err(
-            "another tool's hooks lie over the agent's: it can be recorded without --sample".into(),
-        );
+    // Hooks that only wait do nothing: others are put there, over whoever has come meanwhile. Where others have come while it was
+    // recorded before, what stands below them records as it did.
+    let below = if installed::are_outermost() { None } else { installed::below() };
+    if let Some(kind) = below.filter(|kind| *kind != Kind::of(sampled)) {
+        let option = if kind == Kind::Samples { "with" } else { "without" };
+        return Err(format!(
+            "another tool's hooks lie over the agent's, from when it was recorded before: it can be recorded {option} --sample"
+        ));
     }
     let Asked { path, every, seconds, native } = asked;
     let wanted = Wanted { path, every, seconds, native, ..base.clone() };
@@ -127,9 +130,9 @@ pub(super) fn on_demand(asked: Asked) -> Result<(), String> {
     hooks::reset();
     SEEN.store(0, Ordering::Relaxed);
     malloc::set(minor, sampled);
-    if outermost {
+    if below.is_none() {
         // SAFETY: the GIL.
-        unsafe { hooks::install(minor, sampled) };
+        unsafe { installed::install(minor, Kind::of(sampled)) };
     }
     state::activate();
     Ok(())
@@ -142,6 +145,15 @@ pub(super) fn over(lane: &mut Lane) {
         lane::beside(own(), Lane::flush);
     }
     State::end(&mut state(), None);
+    rest();
+}
+
+/// Python's allocators are left alone, as far as may be: this process is not recorded any more. With the GIL.
+fn rest() {
+    if !python::is_free_threaded() {
+        // SAFETY: the GIL, or a fork's only thread.
+        unsafe { installed::rest(malloc::minor(), state::mode() == state::WAITING) };
+    }
 }
 
 fn ready(forked: bool) -> Result<(), String> {
@@ -203,7 +215,12 @@ unsafe extern "C" fn forked() {
         unsafe { ((*own()).tid, (*own()).outer) = (0, 0) };
         SEEN.store(0, Ordering::Relaxed);
         hooks::reset();
-        let Some(wanted) = state::wanted().filter(|w| was && w.children).cloned() else { return };
+        let Some(wanted) = state::wanted().filter(|w| was && w.children).cloned() else {
+            if was {
+                rest();
+            }
+            return;
+        };
         if matches!(state::begin(wanted, Some(parent)), Ok(true)) {
             match ready(true) {
                 Ok(()) => state::activate(),
@@ -226,9 +243,9 @@ pub(super) fn look() {
     greet();
     // Others may have put theirs over ours, which they call; then Python's events still come.
     let came = hooks::events();
-    if came == SEEN.swap(came, Ordering::Relaxed) && !hooks::are_outermost() {
+    if came == SEEN.swap(came, Ordering::Relaxed) && !installed::are_outermost() {
         // SAFETY: the GIL is held.
-        unsafe { hooks::install(malloc::minor(), malloc::is_sampled()) };
+        unsafe { installed::install(malloc::minor(), Kind::of(malloc::is_sampled())) };
     }
 }
 

@@ -5,16 +5,18 @@
 //! says why not. Where `recording.PID` is removed, recording ends; it is removed when recording has ended by itself.
 //!
 //! Invariant: nobody outside writes to the process's memory. Recording begins between two calls of Python's allocators, in a
-//! thread that has the GIL; until then a call of Python's only comes by here.
+//! thread that has the GIL; until then an allocation of Python's only comes by here, and is counted.
 
+use std::ffi::c_void;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 
-use super::own::{Own, busy};
-use super::{python, start, state, turn};
+use super::own::{Own, busy, own};
+use super::python::Allocator;
+use super::{start, state, turn};
 
 /// Allocations between two looks for a request.
 const BETWEEN: u32 = 4096;
@@ -40,31 +42,113 @@ fn file(what: &str) -> Option<PathBuf> {
     Some(PathBuf::from(folder).with_file_name(format!("{what}.{}", std::process::id())))
 }
 
-/// Python's hooks are called.
-static ARE_CALLED: AtomicBool = AtomicBool::new(false);
-
-/// Whether Python's hooks were called since the program began: else the interpreter has put other allocators in their place.
-pub(super) fn hooks_are_called() -> bool {
-    ARE_CALLED.load(Ordering::Relaxed)
-}
-
-/// A hook has handed out a block, and nothing is recorded: now and then it is looked whether that is to change.
-#[cold]
-pub(super) fn look_in_hook(own: *mut Own) {
-    // While an interpreter starts it may still put others there.
-    if !hooks_are_called() && python::is_initialized() {
-        ARE_CALLED.store(true, Ordering::Relaxed);
+/// Hooks that only come by here, over what `ctx` points to.
+pub(super) fn hooks(ctx: *mut c_void) -> Allocator {
+    Allocator {
+        ctx,
+        malloc: Some(malloc),
+        calloc: Some(calloc),
+        realloc: Some(realloc),
+        free: Some(free),
     }
-    look(own);
 }
 
-/// The same, for a block of malloc's, outside of Python's allocators.
+unsafe extern "C" fn malloc(ctx: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: the table that was there before.
+    unsafe {
+        if !passes(own()) {
+            return malloc_and_look(ctx, size);
+        }
+        let before = &*ctx.cast::<Allocator>();
+        (before.malloc.unwrap_unchecked())(before.ctx, size)
+    }
+}
+
+/// The same, when it is time to look.
+///
+/// # Safety
+///
+/// As `malloc`.
 #[cold]
-pub(super) fn look(own: *mut Own) {
+#[inline(never)]
+unsafe extern "C" fn malloc_and_look(ctx: *mut c_void, size: usize) -> *mut c_void {
+    look_in_hook(own());
+    // SAFETY: the table that was there before.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (before.malloc.unwrap_unchecked())(before.ctx, size)
+    }
+}
+
+unsafe extern "C" fn calloc(ctx: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    let own = own();
+    if !passes(own) {
+        look_in_hook(own);
+    }
+    // SAFETY: the table that was there before.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (before.calloc.unwrap_unchecked())(before.ctx, count, size)
+    }
+}
+
+unsafe extern "C" fn realloc(ctx: *mut c_void, block: *mut c_void, size: usize) -> *mut c_void {
+    let own = own();
+    if !passes(own) {
+        look_in_hook(own);
+    }
+    // SAFETY: the table that was there before.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (before.realloc.unwrap_unchecked())(before.ctx, block, size)
+    }
+}
+
+unsafe extern "C" fn free(ctx: *mut c_void, block: *mut c_void) {
+    // SAFETY: the table that was there before.
+    unsafe {
+        let before = &*ctx.cast::<Allocator>();
+        (before.free.unwrap_unchecked())(before.ctx, block)
+    }
+}
+
+/// Counts an allocation; false when it is time to look.
+#[inline(always)]
+fn passes(own: *mut Own) -> bool {
+    // SAFETY: this thread's words.
+    unsafe {
+        (*own).left = (*own).left.wrapping_sub(1);
+        (*own).left >= 0
+    }
+}
+
+/// It is time to look; nothing is recorded by whoever calls this.
+#[cold]
+#[inline(never)]
+pub(super) fn look_in_hook(own: *mut Own) {
+    // SAFETY: this thread's words. What is counted down to now was not drawn, as a sample is.
+    unsafe { ((*own).left, (*own).random) = (BETWEEN.into(), 0) };
+    // Others' hooks may call these while something is recorded.
+    if state::mode() == state::WAITING {
+        look(own);
+    }
+}
+
+/// A block was handed out by malloc, outside of Python's allocators, or below the hooks of others.
+#[cold]
+pub(super) fn count(own: *mut Own) {
     // Read and written without care: what is lost is a look.
     let until = UNTIL.load(Ordering::Relaxed);
     UNTIL.store(until.checked_sub(1).unwrap_or(BETWEEN), Ordering::Relaxed);
-    if until == 0 && turn::has_lane(own) {
+    if until == 0 {
+        look(own);
+    }
+}
+
+/// Looks whether somebody asks.
+#[cold]
+fn look(own: *mut Own) {
+    if turn::has_lane(own) {
         busy(own, || {
             let Some(ask) = file("ask") else { return };
             if let Err(why) = begin(&ask)
