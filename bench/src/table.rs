@@ -20,7 +20,9 @@ pub(crate) struct Table {
 impl Table {
     /// Adds a measurement; `beside` says what it is made of.
     pub(crate) fn add(&mut self, what: &str, value: f64, limit: Option<f64>, beside: String) {
-        eprintln!("{what}: {value:.2} (limit {limit:?}; {beside})");
+        let most = limit.map_or(String::new(), |limit| format!(" (at most {limit:.2})"));
+        let made_of = if beside.is_empty() { String::new() } else { format!(": {beside}") };
+        eprintln!("{what}: {value:.2}{most}{made_of}");
         self.rows.push(Row { what: what.into(), value, limit, beside });
     }
 
