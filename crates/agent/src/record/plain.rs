@@ -43,9 +43,9 @@ pub(super) fn learn(size: usize) {
 /// A call has handed out a block, and malloc something meanwhile.
 pub(super) fn unlearn(own: *mut Own, block: u64, size: usize) {
     // SAFETY: this thread's words.
-    let (inner, inners) = unsafe { ((*own).inner, (*own).inners as usize) };
-    let is_its = |(at, _): &(u64, u64)| block.wrapping_sub(*at) < HEAD;
-    if size <= LARGEST && inner[..inners].iter().any(is_its) {
+    let is_its = |i: usize| block.wrapping_sub(unsafe { (*own).inner[i].0 }) < HEAD;
+    // SAFETY: the same.
+    if size <= LARGEST && (0..unsafe { (*own).inners } as usize).any(is_its) {
         forget();
     }
 }
