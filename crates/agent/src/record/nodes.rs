@@ -17,7 +17,8 @@ use super::stack::DEEPEST;
 const MOST: usize = 1 << NODE_BITS;
 /// Entries of the table at first.
 const FIRST_TABLE: usize = 1 << 12;
-/// Nodes that are found at once: so many at most, a power of two, that stay in the nearest cache.
+/// Nodes that are found at once: so many at most, a power of two, that stay in the nearest cache. A program that allocates in
+/// two dozen places by turns has two of them at the same place more often than not, so each has two.
 const NEAR: usize = 256;
 /// The instruction of a node whose code object has gone.
 const GONE: u64 = u64::MAX;
@@ -53,8 +54,12 @@ struct Nodes {
 static NODES: Shared<Nodes> =
     Shared::new(Nodes { all: Vec::new(), depths: Vec::new(), table: Vec::new() });
 
-/// What was found last, each at the one place that its parent and instruction have.
-static NEAREST: Shared<[Near; NEAR]> = Shared::new([NOTHING; NEAR]);
+/// On whole cache lines: a node's two places are on the same.
+#[repr(align(64))]
+struct Nearest([Near; NEAR]);
+
+/// What was found last, each at the place that its parent and instruction have, or at the one beside it.
+static NEAREST: Shared<Nearest> = Shared::new(Nearest([NOTHING; NEAR]));
 
 impl Nodes {
     /// Room for one node more; whether the table was made anew for it.
@@ -88,7 +93,7 @@ pub(super) fn reset(forked: bool) -> Result<(), String> {
     // SAFETY: nothing is recorded yet, or any more.
     unsafe {
         NODES.renew(nodes, forked);
-        *NEAREST.get() = [NOTHING; NEAR];
+        *NEAREST.get() = Nearest([NOTHING; NEAR]);
     }
     Ok(())
 }
@@ -97,7 +102,7 @@ pub(super) fn reset(forked: bool) -> Result<(), String> {
 pub(super) fn gone(first: u32) {
     // SAFETY: the GIL.
     let (nodes, nearest) = unsafe { (&mut *NODES.get(), &mut *NEAREST.get()) };
-    *nearest = [NOTHING; NEAR];
+    *nearest = Nearest([NOTHING; NEAR]);
     let mut at = first;
     while at != 0 {
         let node = &mut nodes.all[at as usize];
@@ -151,16 +156,30 @@ pub(super) fn look(parent: u32, instruction: u64) -> Option<u32> {
 /// The same, if it was found lately. With the GIL.
 #[inline(always)]
 pub(super) fn near(parent: u32, instruction: u64) -> Option<u32> {
-    let near = place(parent, instruction);
-    (near.instruction == instruction && near.parent == parent).then_some(near.node)
+    // SAFETY: the GIL.
+    let nearest = unsafe { &(*NEAREST.get()).0 };
+    let is_it = |near: &Near| near.instruction == instruction && near.parent == parent;
+    let at = place(parent, instruction);
+    if is_it(&nearest[at]) {
+        return Some(nearest[at].node);
+    }
+    is_it(&nearest[at ^ 1]).then_some(nearest[at ^ 1].node)
 }
 
 #[inline(always)]
-fn place(parent: u32, instruction: u64) -> &'static mut Near {
+fn place(parent: u32, instruction: u64) -> usize {
     const K: u64 = 0xD6E8_FEB8_6659_FD93;
     let mixed = (instruction ^ u64::from(parent) << 40).wrapping_mul(K);
+    (mixed >> 56) as usize % NEAR
+}
+
+/// Has a node found at once, in place of what was found least lately of two.
+fn remember(near: Near) {
     // SAFETY: the GIL.
-    unsafe { &mut (*NEAREST.get())[(mixed >> 56) as usize % NEAR] }
+    let nearest = unsafe { &mut (*NEAREST.get()).0 };
+    let at = place(near.parent, near.instruction);
+    nearest[at ^ 1] = nearest[at];
+    nearest[at] = near;
 }
 
 /// The node of an instruction called from another node; `None` where there can be none.
@@ -196,7 +215,7 @@ unsafe fn seek<const V: u8>(
         .or_else(|| busy(own(), || unsafe { enter::<V>(lane, parent, frame, instruction) }))?;
     // What is no code object has its caller's, and nothing tells of its end.
     if node != parent {
-        *place(parent, instruction) = Near { instruction, parent, node };
+        remember(Near { instruction, parent, node });
     }
     Some(node)
 }
