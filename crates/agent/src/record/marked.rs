@@ -158,7 +158,49 @@ unsafe fn outer<const V: u8>(
         if !traced && is_expected::<V>(expected, frame, callee) {
             return Some(expected);
         }
+        if !traced && let Some(node) = reach::<V>(lane, frame, callee) {
+            return Some(node);
+        }
         walk::<V>(lane, frame, callee, traced)
+    }
+}
+
+/// The same as [`outer`], where one of the next frames is marked: the function that has called was itself called by C, as a
+/// thread's, a callback or what `f(*args)` calls up to 3.11.
+///
+/// # Safety
+///
+/// As [`outer`]; there is a frame.
+#[inline(never)]
+unsafe fn reach<const V: u8>(lane: &mut Lane, frame: u64, callee: u64) -> Option<u32> {
+    /// Frames: the one, the interpreter's own, and the one that waits inside of C.
+    const FAR: usize = 3;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let marks = *MARKS.get();
+        let mut frames = [callee, frame, 0, 0];
+        let mut n = 1;
+        let mut node = loop {
+            let next = At::<V>::previous(frames[n]);
+            if next == 0 {
+                break NO_STACK;
+            }
+            if let Some(node) = At::<V>::marked(marks, next, frames[n]) {
+                break node;
+            }
+            if n == FAR {
+                return None;
+            }
+            n += 1;
+            frames[n] = next;
+        };
+        for i in (1..=n).rev() {
+            if !At::<V>::is_shim(frames[i]) {
+                node = look::<V>(lane, node, frames[i])?;
+            }
+            At::<V>::mark(marks, frames[i], frames[i - 1], node);
+        }
+        Some(node)
     }
 }
 
