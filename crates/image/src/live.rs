@@ -68,14 +68,14 @@ impl LiveMemory {
     /// once and the process takes them back one by one as it writes, so a few tell; what it forks
     /// between this look and the call is the most that can be copied.
     fn has_forked(&self, ranges: &[(u64, usize)]) -> bool {
-        let Some(pagemap) = &self.pagemap else { return false };
         let shared = |address: u64| {
             let mut entry = [0; 8];
-            pagemap.read_exact_at(&mut entry, address / OS_PAGE * 8).is_ok()
-                && is_copied_when_written(u64::from_le_bytes(entry))
+            let read =
+                self.pagemap.as_ref().map(|p| p.read_exact_at(&mut entry, address / OS_PAGE * 8));
+            !matches!(read, Some(Ok(()))) || is_copied_when_written(u64::from_le_bytes(entry))
         };
-        let looked = ranges.iter().step_by(PIECES_A_LOOK).chain(ranges.last());
-        let forked = looked.into_iter().any(|r| shared(r.0));
+        let mut looked = ranges.iter().step_by(PIECES_A_LOOK).chain(ranges.last());
+        let forked = self.pace.locked(|| looked.any(|r| shared(r.0)));
         if forked {
             self.pins_no_more.store(true, Ordering::Relaxed);
         }
