@@ -15,6 +15,8 @@ import os, sys, threading
 kept = []
 def grow(n):
     kept.append([bytes(1000 + i % 7) for i in range(n)])
+def small(n):
+    kept.append([bytes(100 + i % 7) for i in range(n)])
 def shrink():
     kept.clear()
 def spin():
@@ -248,14 +250,30 @@ fn others_hooks_are_no_hindrance_to_who_asks() {
         let sampled = ask("a.pdtrace", &["--sample=4KiB"], &["grow(1000)"]);
         let of_spin = allocated_by(&sampled, "spin");
         assert!(of_spin > 1 << 20, "{}: {of_spin}", of.name);
-        // tracemalloc puts back what was below it: hooks that only wait.
-        let full = ask("b.pdtrace", &[], &["tracemalloc.stop()", "grow(500)"]);
-        let grown = allocated_by(&full, "grow");
-        let bytes: u64 = (0..500).map(|i| 1000 + i % 7 + 33).sum();
-        assert!((bytes..bytes + bytes / 5).contains(&grown), "{}: {grown} of {bytes}", of.name);
-        let again = ask("c.pdtrace", &[], &["grow(500)"]);
-        let grown = allocated_by(&again, "grow");
-        assert!((bytes..bytes + bytes / 5).contains(&grown), "{}: {grown} of {bytes}", of.name);
+        // tracemalloc puts back what was below it, hooks that only wait; that is seen soon, where malloc is at work.
+        let noise = "[bytes(2000) for i in range(2000)]";
+        let bytes: u64 = (0..5000).map(|i| 100 + i % 7 + 33).sum();
+        let is_whole = |recording: &Recording| {
+            let made = allocated_by(recording, "small");
+            // Its list, as it grows, and the numbers too.
+            assert!((bytes..2 * bytes).contains(&made), "{}: {made} of {bytes}", of.name);
+            assert!(recording.events.frees >= 5000, "{}: {:?}", of.name, recording.events);
+        };
+        let work = ["small(5000)", "shrink()"];
+        is_whole(&ask("b.pdtrace", &[], &[&["tracemalloc.stop()", noise], &work[..]].concat()));
+        is_whole(&ask("c.pdtrace", &[], &work));
+        // Nobody stands over ours any more: samples may be asked for.
+        let sampled = ask("d.pdtrace", &["--sample=4KiB"], &["tracemalloc.start()", "small(10)"]);
+        let of_spin = allocated_by(&sampled, "spin");
+        assert!(of_spin > 1 << 20, "{}: {of_spin}", of.name);
+        // Those that took samples stay below tracemalloc's, and are asked for the same again.
+        let sampled = ask("e.pdtrace", &["--sample=4KiB"], &["small(10)"]);
+        let of_spin = allocated_by(&sampled, "spin");
+        assert!(of_spin > 1 << 20, "{}: {of_spin}", of.name);
+        let file = folder.path().join("f.pdtrace");
+        let output = demand(service.pid, &file, &[]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("recorded with --sample"), "{said}");
         service.end();
     }
 }

@@ -110,8 +110,9 @@ unsafe extern "C" fn greet(_: *mut c_void) -> c_int {
     // SAFETY: the GIL is held, by a thread that may use objects; each is checked for null.
     unsafe {
         // Without a GIL nobody looks later whether the hooks are still there: PYTHONMALLOC has put its own by now, or never will.
-        if python::is_free_threaded() && !installed::are_outermost() {
-            installed::install(malloc::minor(), Kind::of(malloc::is_sampled()));
+        let kind = Kind::of(malloc::is_sampled());
+        if python::is_free_threaded() && !installed::are_outermost_of(kind) {
+            installed::install(malloc::minor(), kind);
         }
         if let Some(api) = Api::find() {
             let none = std::ptr::null_mut();

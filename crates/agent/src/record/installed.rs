@@ -42,6 +42,8 @@ struct Installed {
     /// Nothing below it asks within a free whether this thread is inside of one: no hooks of ours, and no allocator that
     /// unmaps by itself.
     jumps: bool,
+    /// It stood over others of ours that are the outermost again: whoever stood between has taken himself away, and it too.
+    is_gone: bool,
 }
 
 impl Installed {
@@ -75,9 +77,13 @@ pub(super) unsafe fn install(minor: u8, kind: Kind) {
                 malloc: 0,
                 // What was put over ours calls them.
                 jumps: installed.iter().all(|i| i.domain != domain) && !python::has_mimalloc(),
+                is_gone: false,
             });
             installed.len() - 1
         });
+        for later in installed.iter_mut().skip(at + 1).filter(|i| i.domain == domain) {
+            later.is_gone = true;
+        }
         let place = &mut installed[at];
         let ctx = place.ctx as *mut c_void;
         let table = match kind {
@@ -89,14 +95,15 @@ pub(super) unsafe fn install(minor: u8, kind: Kind) {
                 }
             }
         };
-        place.kind = kind;
+        (place.kind, place.is_gone) = (kind, false);
         place.malloc = table.malloc.map_or(0, |f| f as usize);
         // SAFETY: the functions call those of `before`; the caller's promise.
         unsafe { python::set_allocator(domain, table) };
     }
 }
 
-/// Nothing is recorded any more: hooks that are the outermost go, or wait for the next to ask.
+/// Nothing is recorded any more: hooks that are the outermost go, or wait for the next to ask. They stay where there are other
+/// interpreters, which may read a table, that is changed word by word, with a GIL of their own.
 ///
 /// # Safety
 ///
@@ -106,8 +113,11 @@ pub(super) unsafe fn rest(minor: u8, waits: bool) {
         return;
     }
     if waits {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise. The tables' contexts stay, and any two of ours go together.
         return unsafe { install(minor, Kind::Waiting) };
+    }
+    if python::has_other_interpreters() {
+        return;
     }
     for domain in DOMAINS {
         let Some(ours) = python::allocator(domain) else { continue };
@@ -116,17 +126,27 @@ pub(super) unsafe fn rest(minor: u8, waits: bool) {
     }
 }
 
-/// Whether the hooks of every domain are the outermost, as they were last put there. With the GIL.
+/// Whether hooks of ours are the outermost of every domain, as they were last put there. With the GIL.
 pub(super) fn are_outermost() -> bool {
+    are(|_| true)
+}
+
+/// The same, and all of this kind: others that have gone may have left those of another below.
+pub(super) fn are_outermost_of(kind: Kind) -> bool {
+    are(|i| i.kind == kind)
+}
+
+fn are(such: impl Fn(&Installed) -> bool) -> bool {
     // SAFETY: the GIL, or nobody else yet.
     let installed = unsafe { &*INSTALLED.get() };
-    let there: Vec<Allocator> = DOMAINS.iter().filter_map(|d| python::allocator(*d)).collect();
-    there.iter().all(|there| installed.iter().any(|i| i.is(there)))
+    let mut there = DOMAINS.iter().filter_map(|d| python::allocator(*d));
+    there.all(|there| installed.iter().any(|i| i.is(&there) && such(i)))
 }
 
 /// What the hooks below others' do, if they record. With the GIL.
 pub(super) fn below() -> Option<Kind> {
     // SAFETY: the GIL.
     let installed = unsafe { &*INSTALLED.get() };
-    installed.iter().map(|i| i.kind).find(|kind| *kind != Kind::Waiting)
+    let mut kinds = installed.iter().filter(|i| !i.is_gone).map(|i| i.kind);
+    kinds.find(|kind| *kind != Kind::Waiting)
 }

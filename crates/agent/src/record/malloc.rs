@@ -47,7 +47,7 @@ pub(super) fn allocated(own: *mut Own, block: u64, size: u64) {
     // SAFETY: this thread's words.
     unsafe { (*own).outer = 0 };
     let sampled = is_sampled();
-    if block == 0 || sampled && !sample::is_due(own, size as usize) {
+    if block == 0 || sampled && !sample::is_due_of_malloc(own, size as usize) {
         return;
     }
     let thread = python::thread_with_gil();

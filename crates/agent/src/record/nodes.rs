@@ -58,7 +58,7 @@ static NODES: Shared<Nodes> =
 #[repr(align(64))]
 struct Nearest([Near; NEAR]);
 
-/// What was found last, each at the place that its parent and instruction have, or at the one beside it.
+/// What was found last, each at one of the two places that its parent and instruction have.
 static NEAREST: Shared<Nearest> = Shared::new(Nearest([NOTHING; NEAR]));
 
 impl Nodes {
@@ -163,22 +163,23 @@ pub(super) fn near(parent: u32, instruction: u64) -> Option<u32> {
     if is_it(&nearest[at]) {
         return Some(nearest[at].node);
     }
-    is_it(&nearest[at ^ 1]).then_some(nearest[at ^ 1].node)
+    is_it(&nearest[at + 1]).then_some(nearest[at + 1].node)
 }
 
+/// The first of its two places.
 #[inline(always)]
 fn place(parent: u32, instruction: u64) -> usize {
     const K: u64 = 0xD6E8_FEB8_6659_FD93;
     let mixed = (instruction ^ u64::from(parent) << 40).wrapping_mul(K);
-    (mixed >> 56) as usize % NEAR
+    ((mixed >> 56) as usize % NEAR) & !1
 }
 
-/// Has a node found at once, in place of what was found least lately of two.
+/// Has a node found at once, in place of the one of the two that was put there before the other.
 fn remember(near: Near) {
     // SAFETY: the GIL.
     let nearest = unsafe { &mut (*NEAREST.get()).0 };
     let at = place(near.parent, near.instruction);
-    nearest[at ^ 1] = nearest[at];
+    nearest[at + 1] = nearest[at];
     nearest[at] = near;
 }
 

@@ -32,6 +32,10 @@ pub(super) struct Own {
     pub(super) looks: u32,
     /// The lowest and the highest address of its stack, once they were looked up.
     pub(super) stack: (u64, u64),
+    /// Allocations until it is looked whether somebody asks for a recording.
+    pub(super) until: i64,
+    /// Bytes that malloc itself has counted for a sample.
+    pub(super) mallocs: u64,
     /// Address and size of what malloc handed out within the outermost call.
     pub(super) inner: [(u64, u64); INNER],
 }

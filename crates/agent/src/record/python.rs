@@ -37,6 +37,7 @@ static FREE_THREADED: AtomicBool = AtomicBool::new(false);
 static MINOR: AtomicU8 = AtomicU8::new(0);
 static OWN_THREAD: AtomicUsize = AtomicUsize::new(0);
 static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
+static INTERPRETERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 /// Functions that are looked up once, at the begin: later, the loader may be at work in another thread.
 static GET: AtomicUsize = AtomicUsize::new(0);
 static SET: AtomicUsize = AtomicUsize::new(0);
@@ -60,6 +61,10 @@ pub(super) fn find() -> Option<Result<u8, String>> {
                     let initialized = symbol("Py_IsInitialized\0");
                     INITIALIZED.store(initialized.map_or(0, |i| i as usize), Ordering::Relaxed);
                     OWN_THREAD.store(own.map_or(0, |o| o as usize), Ordering::Relaxed);
+                    let list = ["PyInterpreterState_Head\0", "PyInterpreterState_Next\0"];
+                    for (to, name) in INTERPRETERS.iter().zip(list) {
+                        to.store(symbol(name).map_or(0, |at| at as usize), Ordering::Relaxed);
+                    }
                     MINOR.store(minor, Ordering::Relaxed);
                     FREE_THREADED.store(says_free_threaded(), Ordering::Relaxed);
                     Ok(minor)
@@ -161,6 +166,22 @@ pub(super) fn main_interpreter() -> u64 {
     unsafe {
         let get: unsafe extern "C" fn() -> u64 = std::mem::transmute(at);
         get()
+    }
+}
+
+/// Whether there are more interpreters than one.
+pub(super) fn has_other_interpreters() -> bool {
+    let [head, next] = INTERPRETERS.each_ref().map(|at| at.load(Ordering::Relaxed));
+    if head == 0 || next == 0 {
+        return true;
+    }
+    // SAFETY: what `find` stored: `PyInterpreterState *PyInterpreterState_Head(void)` and `…_Next(PyInterpreterState *)`, which
+    // only read a list.
+    unsafe {
+        let head: unsafe extern "C" fn() -> u64 = std::mem::transmute(head);
+        let next: unsafe extern "C" fn(u64) -> u64 = std::mem::transmute(next);
+        let first = head();
+        first != 0 && next(first) != 0
     }
 }
 

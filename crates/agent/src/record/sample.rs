@@ -12,13 +12,15 @@ use rustc_hash::FxHashSet;
 
 use super::lane::Shared;
 use super::own::{Own, busy, own};
-use super::state::is_active;
+use super::state::{self, is_active};
 use super::{codes, wait};
 
 /// Small enough to stay in the nearest cache, beside what the program has there.
 const BITS: usize = 1 << 15;
 /// Frees that were noticed before the bitmap is made anew: as many as there are samples, and so many more.
 const STALE: usize = 256;
+/// Bytes until a thread that has nothing to record looks again.
+const IDLE: i64 = 64 << 10;
 
 /// What is to be noticed.
 #[derive(Default)]
@@ -53,6 +55,21 @@ pub(super) fn is_due(own: *mut Own, size: usize) -> bool {
     }
 }
 
+/// The same, of an allocation of malloc's own.
+pub(super) fn is_due_of_malloc(own: *mut Own, size: usize) -> bool {
+    // SAFETY: this thread's words.
+    unsafe { (*own).mallocs = (*own).mallocs.wrapping_add(size as u64) };
+    is_due(own, size)
+}
+
+/// What changes when Python's hooks have counted an allocation of this thread: what malloc itself has counted is put back. Of
+/// most allocations nothing else is left.
+pub(super) fn counted(own: *mut Own) -> u64 {
+    // SAFETY: this thread's words.
+    let (left, mallocs, random) = unsafe { ((*own).left as u64, (*own).mallocs, (*own).random) };
+    left.wrapping_add(mallocs) ^ random ^ own as u64
+}
+
 /// Counts an allocation that is none, or leaves it to [`is_due`].
 #[inline(always)]
 pub(super) fn passes(own: *mut Own, size: usize) -> bool {
@@ -72,7 +89,10 @@ fn draw(own: *mut Own, size: usize) -> bool {
     // SAFETY: this thread's words.
     unsafe {
         if !is_active() {
-            wait::look_in_hook(own);
+            (*own).left = IDLE;
+            if state::mode() == state::WAITING {
+                wait::count(own);
+            }
             return false;
         }
         if (*own).random == 0 {

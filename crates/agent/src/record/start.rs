@@ -223,29 +223,32 @@ unsafe extern "C" fn forked() {
         };
         if matches!(state::begin(wanted, Some(parent)), Ok(true)) {
             match ready(true) {
-                Ok(()) => state::activate(),
+                Ok(()) => return state::activate(),
                 Err(why) => state().end(Some(why)),
             }
         }
+        rest();
     });
 }
 
-/// Events of the GIL's lane when it was last looked.
+/// What the hooks had counted when it was last looked.
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static GREETED: AtomicBool = AtomicBool::new(false);
 
 /// Looks whether Python's hooks are in place: an interpreter that is told which allocator to use (PYTHONMALLOC, -X dev) puts
 /// its own there while it starts. With the GIL.
 pub(super) fn look() {
-    if !python::is_initialized() {
+    // What brought this here may have ended the recording.
+    if !python::is_initialized() || !state::is_active() {
         return;
     }
     greet();
     // Others may have put theirs over ours, which they call; then Python's events still come.
-    let came = hooks::events();
-    if came == SEEN.swap(came, Ordering::Relaxed) && !installed::are_outermost() {
+    let kind = Kind::of(malloc::is_sampled());
+    let came = if kind == Kind::Samples { sample::counted(own()) } else { hooks::events() };
+    if came == SEEN.swap(came, Ordering::Relaxed) && !installed::are_outermost_of(kind) {
         // SAFETY: the GIL is held.
-        unsafe { installed::install(malloc::minor(), Kind::of(malloc::is_sampled())) };
+        unsafe { installed::install(malloc::minor(), kind) };
     }
 }
 

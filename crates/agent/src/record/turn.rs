@@ -83,6 +83,14 @@ pub(super) fn has_lane(own: *mut Own) -> bool {
     python::thread_with_gil() != 0 && !is_another(own, malloc::minor())
 }
 
+/// Whether this thread has the main interpreter's GIL, while nothing is recorded.
+pub(super) fn is_main() -> bool {
+    let (thread, minor) = (python::thread_with_gil(), malloc::minor());
+    // SAFETY: a thread's state has its interpreter there.
+    let interpreter = || unsafe { word(thread + frames(minor).interp) };
+    thread != 0 && (minor < 12 || interpreter() == python::main_interpreter())
+}
+
 /// Whether this thread, which has a GIL, has another interpreter's own.
 pub(super) fn is_another(own: *mut Own, minor: u8) -> bool {
     if minor < 12 || !OTHERS.load(Ordering::Relaxed) {

@@ -4,8 +4,9 @@
 //! (and is checked to be): `ask.PID` says what is wanted, and becomes `recording.PID` when that begins, or `refused.PID`, which
 //! says why not. Where `recording.PID` is removed, recording ends; it is removed when recording has ended by itself.
 //!
-//! Invariant: nobody outside writes to the process's memory. Recording begins between two calls of Python's allocators, in a
-//! thread that has the GIL; until then an allocation of Python's only comes by here, and is counted.
+//! Invariant: nobody outside writes to the process's memory. Recording begins in a thread that has the main interpreter's GIL;
+//! until then an allocation of Python's only comes by here, and is counted. A call that is under way when it begins is one of
+//! before.
 
 use std::ffi::c_void;
 use std::os::unix::fs::MetadataExt;
@@ -117,17 +118,17 @@ unsafe extern "C" fn free(ctx: *mut c_void, block: *mut c_void) {
 fn passes(own: *mut Own) -> bool {
     // SAFETY: this thread's words.
     unsafe {
-        (*own).left = (*own).left.wrapping_sub(1);
-        (*own).left >= 0
+        (*own).until -= 1;
+        (*own).until >= 0
     }
 }
 
-/// It is time to look; nothing is recorded by whoever calls this.
+/// It is time to look.
 #[cold]
 #[inline(never)]
-pub(super) fn look_in_hook(own: *mut Own) {
-    // SAFETY: this thread's words. What is counted down to now was not drawn, as a sample is.
-    unsafe { ((*own).left, (*own).random) = (BETWEEN.into(), 0) };
+fn look_in_hook(own: *mut Own) {
+    // SAFETY: this thread's words.
+    unsafe { (*own).until = BETWEEN.into() };
     // Others' hooks may call these while something is recorded.
     if state::mode() == state::WAITING {
         look(own);
@@ -148,7 +149,7 @@ pub(super) fn count(own: *mut Own) {
 /// Looks whether somebody asks.
 #[cold]
 fn look(own: *mut Own) {
-    if turn::has_lane(own) {
+    if turn::is_main() {
         busy(own, || {
             let Some(ask) = file("ask") else { return };
             if let Err(why) = begin(&ask)
