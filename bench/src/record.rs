@@ -1,15 +1,16 @@
 //! What recording costs a program, beside the same program bare and under memray's full mode, in one run.
 //!
 //! A recorded program and a bare one run at the same time on the same core, which the kernel gives to them by turns of a few
-//! milliseconds: what a shared machine takes away from a core (another's work beside it, a lower clock) it takes from both. Two
-//! such pairs run at once, one a core, in which the one and the other is started first. A program measures itself at its end
-//! (RUSAGE_SELF); a round's ratio is the geometric mean of its two, and what is told is the median of the rounds' with the
-//! interval that holds it in 95 of 100 such benches. What comes of two bare ones is told beside it. The recording is made by
-//! the agent alone, as `pydefrag record` has it made; what the tool does with the file after the program's end is not the
-//! program's time.
+//! milliseconds: what a shared machine takes away from a core (another's work beside it, a lower clock) it takes from both. Where the
+//! bare one has ended another follows, until the recorded one ends too. Two such pairs run at once, one a core, in which the one and
+//! the other is started first. A program measures itself at its end (RUSAGE_SELF); a round's ratio is the geometric mean of its
+//! two, and what is told is the median of the rounds' with the interval that holds it in 95 of 100 such benches. What comes of two
+//! bare ones is told beside it. The recording is made by the agent alone, as `pydefrag record` has it made; what the tool does
+//! with the file after the program's end is not the program's time.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use pydefrag_harness::packages::Packages;
@@ -221,15 +222,13 @@ fn pairs(
 ) -> anyhow::Result<Beside> {
     let (mut ratios, mut times, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let begin = |arm, core| start(of, arm, program, folder, core);
-        let (bare, other) = (begin(&Arm::Bare, 0)?, begin(arm, 0)?);
-        let pairs = [(bare, other), {
-            let other = begin(arm, 1)?;
-            (begin(&Arm::Bare, 1)?, other)
-        }];
+        let both = std::thread::scope(|scope| {
+            let both = [0, 1].map(|core| scope.spawn(move || pair(of, arm, program, folder, core)));
+            both.map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
         let mut round = 1.0;
-        for (bare, other) in pairs {
-            let (bare, other) = (used(bare, program)?, used(other, program)?);
+        for both in both {
+            let (bare, other) = both?;
             round *= other.0 / bare.0;
             times.push(bare.0);
             memory.push((other.1 - bare.1) / 1024.0);
@@ -238,6 +237,42 @@ fn pairs(
     }
     let between = interval(&ratios);
     Ok(Beside { ratio: median(ratios), between, time: median(times), memory: median(memory) })
+}
+
+/// A bare one and another on a core of theirs; the one or the other is started first.
+fn pair(
+    of: &Interpreter,
+    arm: &Arm,
+    program: &Program,
+    folder: &Path,
+    core: usize,
+) -> anyhow::Result<(Used, Used)> {
+    let begin = |arm: &Arm| start(of, arm, program, folder, core);
+    let (bare, mut other) = match core {
+        0 => (begin(&Arm::Bare)?, begin(arm)?),
+        _ => {
+            let other = begin(arm)?;
+            (begin(&Arm::Bare)?, other)
+        }
+    };
+    let bare = used(bare, program)?;
+    // The one that takes longer is not to have the core for itself at its end.
+    let mut company: Option<Child> = None;
+    while other.try_wait()?.is_none() {
+        let is_there = match &mut company {
+            Some(child) => child.try_wait()?.is_none(),
+            None => false,
+        };
+        if !is_there {
+            company = Some(begin(&Arm::Bare)?);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if let Some(mut child) = company {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok((bare, used(other, program)?))
 }
 
 impl Beside {
@@ -314,7 +349,8 @@ fn start(
     let file = match arm {
         Arm::Full => folder.join(format!("full{core}.part")),
         Arm::Sampled => folder.join(format!("sampled{core}.part")),
-        _ => folder.join(format!("memray{core}")),
+        Arm::Memray(_) => folder.join(format!("memray{core}")),
+        Arm::Bare | Arm::Waiting => folder.join("nothing"),
     };
     let _ = std::fs::remove_file(&file);
     match arm {
